@@ -1,0 +1,171 @@
+"""The intake catalogue of a workspace: which cubes there are and where.
+
+The file is an intake 2 catalogue (``intake.open_catalog(path)[name].read()`` gives the lazy
+dataset). A catalogue from elsewhere is code, so ours is never executed to list it: it is read as
+plain YAML, each entry must be of the one known reader, and each URL must lie in the workspace.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import filelock
+import intake
+import numpy as np
+import xarray as xr
+import yaml
+
+from deepfeatures import contract, store
+from deepfeatures.settings import Workspace, checked_name
+
+_DATA = "intake.readers.datatypes:Zarr"
+_READER = "intake.readers.readers:XArrayDatasetReader"
+_EMPTY: dict[str, Any] = {
+    "version": 2, "data": {}, "entries": {}, "aliases": {}, "metadata": {},
+    "user_parameters": {"CATALOG_DIR": ""},
+}  # fmt: skip
+
+
+def names(ws: Workspace) -> list[str]:
+    """Give the names of the cubes in a workspace, in the order in which they were added."""
+    return list(_load(ws)["aliases"])
+
+
+def url(ws: Workspace, name: str) -> str:
+    """Give the place of a cube.
+
+    Raises
+    ------
+    KeyError
+        If the catalogue has no cube of this name.
+    ValueError
+        If the entry points outside the workspace or asks for another reader.
+    """
+    content = _load(ws)
+    token = content["aliases"].get(name)
+    if token is None:
+        known = ", ".join(list(content["aliases"])[:12]) or "none yet"
+        raise KeyError(f"there is no cube {name!r}; there are: {known}")
+    entry, data = content["entries"][token], content["data"][f"{token}.zarr"]
+    if entry.get("reader") != _READER or data.get("datatype") != _DATA:
+        raise ValueError(f"the entry {name!r} of {ws.catalog} has a reader that is not allowed")
+    place = Path(str(data["kwargs"]["url"]).replace("{CATALOG_DIR}", str(ws.home))).resolve()
+    if ws.home not in place.parents:
+        raise ValueError(f"the entry {name!r} of {ws.catalog} points outside the workspace")
+    return str(place)
+
+
+def place(ws: Workspace, name: str) -> str:
+    """Give the place where a new cube of this name is to be written."""
+    return str(ws.cubes / f"{checked_name(name)}.zarr")
+
+
+def add(ws: Workspace, name: str) -> None:
+    """List a cube that was written to `place`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the store is not there or was never completed.
+    """
+    group = store.arrays(place(ws, name))
+    with _locked(ws):
+        content = _load(ws)
+        content["data"][f"{name}.zarr"] = {
+            "datatype": _DATA,
+            "kwargs": {"url": f"{{CATALOG_DIR}}/cubes/{name}.zarr"},
+            "metadata": {},
+            "user_parameters": {},
+        }
+        content["entries"][name] = {
+            "reader": _READER,
+            "kwargs": {"args": [f"{{data({name}.zarr)}}"], "consolidated": False, "chunks": {}},
+            "output_instance": "xarray:Dataset",
+            "metadata": {"title": str(group.attrs.get("title", name))},
+            "user_parameters": {},
+        }
+        content["aliases"][name] = name
+        _save(ws, content)
+
+
+def remove(ws: Workspace, name: str) -> None:
+    """Take a cube out of the catalogue and remove its store.
+
+    Raises
+    ------
+    KeyError
+        If the catalogue has no cube of this name.
+    """
+    found = url(ws, name)
+    with _locked(ws):
+        content = _load(ws)
+        for part, token in (("data", f"{name}.zarr"), ("entries", name), ("aliases", name)):
+            content[part].pop(token, None)
+        _save(ws, content)
+    store.remove(found)
+
+
+def open(ws: Workspace, name: str) -> xr.Dataset:  # noqa: A001 (reads as catalogue.open)
+    """Open a cube lazily."""
+    return store.open(url(ws, name))
+
+
+def read(path: str | os.PathLike[str], name: str) -> xr.Dataset:
+    """Open a cube of any catalogue file of ours through intake itself."""
+    return intake.open_catalog(str(path))[name].read()
+
+
+def info(ws: Workspace, name: str) -> dict[str, Any]:
+    """Describe a cube in plain values that JSON can carry.
+
+    Returns
+    -------
+    dict
+        ``name, title, kind, dims, channels, times`` (ISO), ``bounds`` [west, south, east,
+        north] in degrees, ``crs, resolution, simulated, version, variables, attrs``.
+    """
+    found = url(ws, name)
+    ds = store.open(found)
+    grid = contract.geobox(ds)
+    west, south, east, north = grid.geographic_extent.boundingbox
+    return {
+        "name": name,
+        "title": ds.attrs.get("title", name),
+        "kind": contract.kind(ds),
+        "dims": {str(dim): size for dim, size in ds.sizes.items()},
+        "channels": contract.channels(ds),
+        "times": [str(time) for time in np.datetime_as_string(ds["time"].values, unit="s")],
+        "bounds": [west, south, east, north],
+        "crs": str(contract.crs(ds)),
+        "resolution": float(abs(grid.resolution.x)),
+        "simulated": ds.attrs.get("simulated") == "true",
+        "version": str(store.arrays(found).attrs["version"]),
+        "variables": sorted(str(variable) for variable in ds.data_vars),
+        "attrs": contract.provenance(ds),
+    }
+
+
+def _locked(ws: Workspace) -> filelock.BaseFileLock:
+    return filelock.FileLock(ws.home / "catalog.lock", timeout=60)
+
+
+def _load(ws: Workspace) -> dict[str, Any]:
+    if not ws.catalog.exists():
+        return {key: value if key == "version" else dict(value) for key, value in _EMPTY.items()}
+    content = yaml.safe_load(ws.catalog.read_text())
+    if not isinstance(content, dict) or content.get("version") != 2:
+        raise ValueError(f"{ws.catalog} is no intake 2 catalogue; move it away and try again")
+    return {key: content.get(key, value) for key, value in _EMPTY.items()}
+
+
+def _save(ws: Workspace, content: dict[str, Any]) -> None:
+    """Replace the file in one step, so that a kill leaves the old or the new one."""
+    ws.home.mkdir(parents=True, exist_ok=True)
+    draft = ws.catalog.with_suffix(".draft")
+    with draft.open("w") as file:
+        yaml.safe_dump(content, file, sort_keys=False)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(ws.catalog)

@@ -1,0 +1,101 @@
+"""The workspace: the folder that holds what a user makes, and the environment, read once."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PORT = 5006
+"""Port of the server unless ``PORT`` says otherwise."""
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""What a cube, a model or an area may be called."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with the user's catalogue, cubes, models, jobs and places."""
+
+    home: Path
+    """The folder itself, absolute."""
+
+    @property
+    def catalog(self) -> Path:
+        """The intake catalogue of this workspace."""
+        return self.home / "catalog.yaml"
+
+    @property
+    def cubes(self) -> Path:
+        """Folder of the Zarr stores."""
+        return self.home / "cubes"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the checkpoints trained here."""
+        return self.home / "models"
+
+    @property
+    def jobs_db(self) -> Path:
+        """SQLite database of the jobs."""
+        return self.home / "jobs.db"
+
+    @property
+    def places(self) -> Path:
+        """Folder of saved areas of interest (GeoJSON)."""
+        return self.home / "places"
+
+
+def workspace(home: str | os.PathLike[str] | None = None) -> Workspace:
+    """Give the workspace and make its folder if it is missing.
+
+    Parameters
+    ----------
+    home
+        Folder; by default ``DEEPFEATURES_HOME``, else ``workspace`` where the user stands.
+
+    Raises
+    ------
+    ValueError
+        If the path exists and is no folder, or the folder can not be made.
+    """
+    path = Path(home or os.environ.get("DEEPFEATURES_HOME") or "workspace").expanduser().resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the workspace {str(path)!r} can not be made ({error.strerror}); "
+            "choose another folder with --home or DEEPFEATURES_HOME"
+        ) from error
+    return Workspace(path)
+
+
+def port() -> int:
+    """Give the port of the server: ``PORT`` from the environment, else 5006.
+
+    Raises
+    ------
+    ValueError
+        If ``PORT`` is no port number.
+    """
+    text = os.environ.get("PORT") or str(PORT)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise ValueError(f"PORT is {text!r}; it must be a number from 1 to 65535")
+    return int(text)
+
+
+def checked_name(name: str) -> str:
+    """Return `name` if it may name a cube, a model or an area.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but letters, digits, ``-`` and ``_``.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"the name {name[:120]!r} can not be used; take letters, digits, '-' and '_' "
+            "(100 at most)"
+        )
+    return name

@@ -1,0 +1,98 @@
+"""Fixtures that several rooms share: a workspace, tiny cubes, the real data, a demo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import odc.geo.xr  # noqa: F401 (registers the accessor .odc)
+import pytest
+import xarray as xr
+
+from deepfeatures.bands import BANDS, attributes
+from deepfeatures.settings import Workspace
+from deepfeatures.settings import workspace as make_workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def missing(sentence: str) -> None:
+    """Skip with a sentence; on CI, where everything must be there, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real cubes, granule metadata, STAC items and COGs."""
+    if not (SHARED / "MANIFEST.sha256").exists():
+        missing(f"the real data are not there: put them into {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace."""
+    return make_workspace(tmp_path / "home")
+
+
+def bands_cube(
+    *, times: int = 7, height: int = 24, width: int = 20, bands: tuple[str, ...] = (), seed: int = 0
+) -> xr.Dataset:
+    """Make a small seeded band cube, not square, with clouds, missing values and bright pixels."""
+    rng = np.random.default_rng(seed)
+    names = list(bands or ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"))
+    days = np.cumsum(rng.integers(2, 9, times))
+    time = np.datetime64("2021-03-01T10:30", "ns") + days.astype("timedelta64[D]")
+    levels = np.linspace(0.04, 0.35, len(names))[None, :, None, None]
+    season = 1 + 0.3 * np.sin(days / 20.0)[:, None, None, None]
+    noise = rng.normal(0, 0.02, (times, len(names), height, width))
+    values = np.round((levels * season + noise).clip(-0.02, 1.3), 4).astype(np.float32)
+    valid = (rng.random((times, height, width)) > 0.25).astype(np.uint8)
+    gone = rng.random((times, height, width)) > 0.95
+    values[np.broadcast_to(gone[:, None], values.shape)] = np.nan
+    valid[gone] = 0
+    scl = np.where(gone, 0, np.where(valid == 1, 4, 9)).astype(np.uint8)
+    flags = {"flag_values": [0, 1], "flag_meanings": "not_usable usable"}
+    ds = xr.Dataset(
+        {
+            "reflectance": (("time", "band", "y", "x"), values, attributes("reflectance")),
+            "valid": (("time", "y", "x"), valid, attributes("valid") | flags),
+            "scl": (("time", "y", "x"), scl, attributes("scl")),
+        },
+        coords={
+            "time": time,
+            "band": [name for name in BANDS if name in names],
+            "y": 5629000.0 - 10.0 * np.arange(height) - 5.0,
+            "x": 501000.0 + 10.0 * np.arange(width) + 5.0,
+        },
+        attrs={
+            "title": "Test cube",
+            "source": "seeded random numbers",
+            "source_items": "[]",
+            "processing": "[]",
+            "licence": "CC0-1.0",
+            "attribution": "none",
+            "simulated": "true",
+        },
+    )
+    return ds.odc.assign_crs("EPSG:32631")
+
+
+@pytest.fixture
+def tiny_bands() -> xr.Dataset:
+    """A small, seeded band cube under the contract (7 dates, 10 bands, 24 x 20 px)."""
+    return bands_cube()
+
+
+@pytest.fixture(scope="session")
+def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a small simulated landscape and its feature cubes (one per session)."""
+    from deepfeatures import cube
+
+    home = tmp_path_factory.mktemp("demo") / "home"
+    cube.demo(make_workspace(home), seed=0, size=128, years=1)
+    return home

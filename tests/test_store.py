@@ -1,0 +1,175 @@
+"""Laws of the store: round trips, resuming, overviews, and nothing half-written to be seen."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import bands_cube
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from deepfeatures import contract, store
+
+
+def tree(path: Path) -> dict[str, str]:
+    """Checksums of all files below a folder."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+
+
+def with_everything(ds: xr.Dataset) -> xr.Dataset:
+    """Add radar, weather, angles, text and a raster without time."""
+    rng = np.random.default_rng(1)
+    labelled = {"units": "1", "long_name": "label"}
+    shape = (3, 2, ds.sizes["y"], ds.sizes["x"])
+    return ds.assign(
+        backscatter=(
+            ("time_s1", "polarisation", "y", "x"),
+            rng.uniform(-30, 10, shape).astype(np.float32),
+            {"units": "dB", "long_name": "Radar backscatter"},
+        ),
+        label_class=(("y", "x"), rng.integers(0, 9, shape[2:]).astype(np.uint8), labelled),
+        temperature_mean=(("time_meteo",), rng.normal(10, 5, 40), labelled | {"units": "degC"}),
+        tower_name=(("tower",), np.array(["beech", "oak"]), labelled),
+    ).assign_coords(
+        time_s1=np.datetime64("2021-03-02", "ns") + np.arange(3) * np.timedelta64(6, "D"),
+        polarisation=["VV", "VH"],
+        time_meteo=np.datetime64("2021-03-01", "ns") + np.arange(40) * np.timedelta64(1, "D"),
+    )
+
+
+def test_what_is_read_is_what_was_written(tmp_path, tiny_bands):
+    ds = with_everything(tiny_bands)
+    store.write(ds, str(tmp_path / "a.zarr"), "plan")
+    got = store.open(str(tmp_path / "a.zarr"))
+    assert contract.check(got) is got
+    assert got.attrs == ds.attrs
+    assert got["reflectance"].dtype == np.float32
+    # Reflectance is stored in steps of 1e-4, backscatter in steps of 2e-3 dB.
+    np.testing.assert_allclose(got["reflectance"], ds["reflectance"], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(got["backscatter"], ds["backscatter"], atol=1.01e-3, rtol=0)
+    for name in ("valid", "scl", "label_class", "temperature_mean", "tower_name"):
+        assert np.array_equal(got[name].values, ds[name].values), name
+        assert {**got[name].attrs, "grid_mapping": ""} == {**ds[name].attrs, "grid_mapping": ""}
+    for name in ds.coords:
+        assert np.array_equal(got[name].values, ds[name].values), name
+    assert "grid_mapping" not in ds["valid"].attrs, "the written dataset was changed"
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 150), st.integers(1, 150))
+def test_any_shape_round_trips(tmp_path_factory, times, height, width):
+    ds = bands_cube(times=times, height=height, width=width, bands=("B04", "B08"))
+    url = str(tmp_path_factory.mktemp("any") / "a.zarr")
+    store.write(ds, url)
+    got = store.open(url)
+    np.testing.assert_allclose(got["reflectance"], ds["reflectance"], atol=1e-6, rtol=0)
+    assert np.array_equal(got["valid"], ds["valid"])
+
+
+def test_digital_numbers_survive_exactly(tmp_path):
+    ds = bands_cube(times=1, height=96, width=100, bands=("B04",))
+    numbers = np.arange(9600).reshape(1, 1, 96, 100)
+    ds["reflectance"].values[:] = (numbers * 1e-4).astype(np.float32)
+    store.write(ds, str(tmp_path / "a.zarr"))
+    got = np.rint(store.open(str(tmp_path / "a.zarr"))["reflectance"].values * 1e4)
+    assert np.array_equal(got.astype(int), numbers)
+
+
+def test_features_are_stored_as_bytes_of_the_given_step(tmp_path, tiny_bands):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-3.9, 3.9, (7, 6, 24, 20)).astype(np.float32)
+    values[0, :, 0] = np.nan
+    values[1, 0, 0, :2] = 40, -40
+    ds = tiny_bands[["valid"]].assign(
+        features=(
+            ("time", "feature", "y", "x"),
+            values,
+            {"units": "1", "long_name": "Learned features"},
+        )
+    )
+    ds = ds.assign_coords(feature=[f"F{i:02d}" for i in range(1, 7)])
+    ds["features"].encoding["scale_factor"] = 1 / 32
+    store.write(ds, str(tmp_path / "f.zarr"))
+    raw = store.arrays(str(tmp_path / "f.zarr"))["features"]
+    assert raw.dtype == np.int8
+    assert raw.chunks[1] == 6, "all features of a pixel lie in one chunk"
+    got = store.open(str(tmp_path / "f.zarr"))["features"].values
+    assert np.array_equal(np.isnan(got), np.isnan(values))
+    np.testing.assert_allclose(got, values.clip(-127 / 32, 127 / 32), atol=1 / 64 + 1e-6)
+
+
+def test_a_killed_writer_resumes_to_the_same_bytes(tmp_path):
+    ds = bands_cube(times=20, height=150, width=200, bands=("B04", "B08"))
+    store.write(ds, str(tmp_path / "whole.zarr"), "plan")
+    url = str(tmp_path / "parts.zarr")
+    writer = store.Writer.create(url, ds, "plan")
+    assert len(writer.tiles) == 4
+    for tile in writer.pending()[1:3]:
+        rows, columns = tile.core
+        writer.write(tile, ds.isel(y=rows, x=columns))
+    with pytest.raises(FileNotFoundError, match="never completed"):
+        store.open(url)
+    with pytest.raises(ValueError, match="lacks 2 of 4"):
+        writer.finish()
+    again = store.Writer.create(url, ds, "plan")
+    assert [tile.name for tile in again.pending()] == ["0-0", "128-128"]
+    store.write(ds, url, "plan")
+    assert tree(tmp_path / "parts.zarr") == tree(tmp_path / "whole.zarr")
+    assert not (tmp_path / "parts.zarr.journal").exists()
+
+
+def test_another_plan_starts_anew_but_never_over_a_complete_cube(tmp_path, tiny_bands):
+    url = str(tmp_path / "a.zarr")
+    first = store.Writer.create(url, tiny_bands, "one")
+    first.write(first.tiles[0], tiny_bands)
+    assert len(store.Writer.create(url, tiny_bands, "two").pending()) == 1
+    store.write(tiny_bands, url, "two")
+    assert store.Writer.create(url, tiny_bands, "two").pending() == []
+    with pytest.raises(ValueError, match="another cube"):
+        store.Writer.create(url, tiny_bands, "three")
+    store.remove(url)
+    with pytest.raises(FileNotFoundError, match="no cube"):
+        store.open(url)
+
+
+def test_progress_rises_to_the_total(tmp_path):
+    seen: list[tuple[int, int]] = []
+    ds = bands_cube(times=2, height=300, width=130, bands=("B04",))
+    store.write(
+        ds, str(tmp_path / "a.zarr"), progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(i, 6) for i in range(1, 7)]
+
+
+@given(
+    hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=3, max_side=9)), st.integers(1, 4)
+)
+def test_coarse_pixels_are_means_of_what_is_there(values, factor):
+    got = store.coarsen(values, factor, 0)
+    for y in range(got.shape[-2]):
+        for x in range(got.shape[-1]):
+            rows, columns = slice(y * factor, (y + 1) * factor), slice(x * factor, (x + 1) * factor)
+            block = values[..., rows, columns].reshape(*values.shape[:-2], -1).astype(float)
+            block[block == 0] = np.nan
+            there = ~np.isnan(block)
+            mean = np.nansum(block, -1) / np.maximum(there.sum(-1), 1)
+            assert np.all(np.abs(got[..., y, x] - mean) <= 0.51)
+
+
+def test_overviews_follow_the_full_raster(tmp_path):
+    ds = bands_cube(times=3, height=260, width=300, bands=("B04", "B08"))
+    store.write(ds, str(tmp_path / "a.zarr"))
+    group = store.arrays(str(tmp_path / "a.zarr"))
+    assert sorted(group["overviews"].group_keys()) == ["2"]
+    full, half = group["reflectance"][:], group["overviews/2/reflectance"][:]
+    assert np.array_equal(half, store.coarsen(full, 2, 0))
+    assert group["overviews/2/valid"].shape == (3, 130, 150)
