@@ -13,9 +13,20 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*(ROOT / "deepfeatures").rglob("*.py"), *(ROOT / "app").rglob("*.py")])
 
 FLOORS = [
-    {"__init__", "settings", "bands", "aoi", "tiles", "formula"},
+    {"__init__", "settings", "bands", "aoi", "tiles", "formula", "errors", "days", "grid"},
     {"contract", "clouds", "indices", "latent", "render", "simulate", "embed.model"},
-    {"stac", "netcdf", "store", "catalogue", "export", "predictor", "fit", "embed.data", "reading"},
+    {
+        "stac",
+        "netcdf",
+        "store",
+        "catalogue",
+        "export",
+        "predictor",
+        "fit",
+        "embed.data",
+        "reading",
+        "cards",
+    },
     {"embed", "infer"},
     {"cube"},
     {"jobs", "worker", "serve"},

@@ -1,0 +1,327 @@
+"""Spectral indices of Sentinel-2: the table and its evaluator.
+
+The table is the Awesome Spectral Indices catalogue as spyndex 0.12.0 carries it (MIT; Montero et
+al. 2023, doi 10.1038/s41597-023-02096-0): 245 indices marked Sentinel-2, of which 244 can be
+computed from the bands. NIRvP also needs ``PAR``, photosynthetically active radiation, which has
+no default. Three things besides bands occur in the formulas:
+
+* constants: the catalogue's defaults (``L = 1``, ``gamma = 1``, ``alpha = 0.1``, ...);
+* wavelengths (``lambdaN`` ...): centre wavelengths of Sentinel-2A [nm], see `deepfeatures.bands`;
+* kernels (``kNR`` ...): radial basis function ``k(a, b) = exp(-(a - b)^2 / (2 sigma^2))`` with
+  ``sigma = 0.5 (a + b)`` at each pixel, so that kNDVI = tanh(NDVI^2) (Camps-Valls et al. 2021,
+  doi 10.1126/sciadv.abc7447); ``kNN = k(N, N) = 1`` and ``kNL = k(N, L)``.
+
+A zero denominator gives NaN, never an infinity; NaN in a band gives NaN in each index that uses it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from importlib import resources
+
+import numpy as np
+import xarray as xr
+
+from deepfeatures import formula as formulas
+from deepfeatures.bands import BANDS, attributes
+
+
+@dataclass(frozen=True)
+class Index:
+    """A spectral index."""
+
+    name: str
+    """Short name, as in the catalogue: ``NDVI``."""
+    long_name: str
+    """Name in words."""
+    formula: str
+    """Formula in the symbols of the catalogue (``N``, ``R`` ...) or in band names (``B08`` ...)."""
+    bands: tuple[str, ...]
+    """Names of the bands that it needs, in the order of wavelength."""
+    domain: str
+    """Use: vegetation, water, soil, urban, burn, snow, clouds, kernel, or own."""
+    reference: str
+    """Link to the publication."""
+    constants: dict[str, float | None] = field(default_factory=dict, hash=False)
+    """Constants in the formula and their defaults (None: has none, must be given)."""
+
+
+_TABLE = json.loads(
+    resources.files("deepfeatures").joinpath("data", "indices.json").read_text("utf-8")
+)
+
+CATALOGUE: str = _TABLE["catalogue"]
+"""Name and version of the catalogue; recorded with every result."""
+
+CONSTANTS: dict[str, float | None] = _TABLE["constants"]
+"""Defaults of the constants of the catalogue."""
+
+_KERNELS = {
+    "k" + a + b: (a, b)
+    for a, b in (("N", "N"), ("N", "R"), ("N", "B"), ("N", "L"), ("G", "G"), ("G", "R"), ("G", "B"))
+}
+
+
+def _kernel(a: str, b: str) -> formulas.Tree:
+    """Write ``exp(-(a - b)^2 / (2 (0.5 (a + b))^2))`` as ``exp(-2 ((a - b) / (a + b))^2)``."""
+    if a == b:
+        return ("const", 1.0)
+    first, second = ("name", a), ("name", b)
+    ratio = ("/", ("-", first, second), ("+", first, second))
+    return ("exp", ("*", ("const", -2.0), ("**", ratio, ("const", 2.0))))
+
+
+_BAND_SYMBOLS: dict[str, formulas.Tree] = {
+    band.spyndex: ("name", band.name) for band in BANDS.values()
+}
+_WAVELENGTHS: dict[str, formulas.Tree] = {
+    "lambda" + band.spyndex: ("const", band.wavelength_nm) for band in BANDS.values()
+}
+_KERNEL_TREES = {name: _kernel(a, b) for name, (a, b) in _KERNELS.items()}
+_ALLOWED = (*BANDS, *_BAND_SYMBOLS, *CONSTANTS, *_WAVELENGTHS, *_KERNELS)
+
+
+@lru_cache(maxsize=1024)
+def _tree(formula: str) -> formulas.Tree:
+    """Parse a formula; only bands (by our names) and constants remain as names."""
+    symbols = _BAND_SYMBOLS | _WAVELENGTHS
+    return formulas.bind(formulas.bind(formulas.parse(formula, _ALLOWED), _KERNEL_TREES), symbols)
+
+
+def define(
+    name: str,
+    formula: str,
+    *,
+    long_name: str = "",
+    domain: str = "own",
+    reference: str = "",
+) -> Index:
+    """Make an index from a formula, such as ``define("NDVI", "(B08 - B04) / (B08 + B04)")``.
+
+    Parameters
+    ----------
+    name
+        What the result is called.
+    formula
+        ``+ - * / **``, unary minus, numbers; bands by name (``B08``) or by the symbols of the
+        catalogue (``N``); the constants, wavelengths and kernels of the catalogue.
+
+    Raises
+    ------
+    ValueError
+        If the formula holds anything else, is too long, or uses no band.
+    """
+    used = formulas.names(_tree(formula))
+    bands = tuple(band for band in BANDS if band in used)
+    if not bands:
+        raise ValueError(f"the formula {formula!r} uses no band; choose from {', '.join(BANDS)}")
+    constants = {constant: CONSTANTS[constant] for constant in used if constant in CONSTANTS}
+    index = Index(name, long_name or name, formula, bands, domain, reference, constants)
+    formulas.compiled([_bound(index, {key: value or 1.0 for key, value in constants.items()})])
+    return index
+
+
+def _bound(index: Index, constants: Mapping[str, float]) -> formulas.Tree:
+    return formulas.bind(
+        _tree(index.formula), {name: ("const", float(value)) for name, value in constants.items()}
+    )
+
+
+INDICES: dict[str, Index] = {
+    name: define(name, **{key: row[key] for key in ("formula", "long_name", "domain", "reference")})
+    for name, row in _TABLE["indices"].items()
+}
+"""All 245 indices of the catalogue that are marked Sentinel-2."""
+
+
+def names() -> tuple[str, ...]:
+    """Give the names of all indices that bands alone can give (all of `INDICES` but NIRvP)."""
+    return available(BANDS)
+
+
+def available(bands: Collection[str]) -> tuple[str, ...]:
+    """Give the names of the indices that these bands allow, in the order of the catalogue."""
+    return tuple(
+        name
+        for name, index in INDICES.items()
+        if set(index.bands) <= set(bands) and None not in index.constants.values()
+    )
+
+
+def compute(
+    reflectance: Mapping[str, np.ndarray],
+    wanted: Sequence[str | Index],
+    *,
+    constants: Mapping[str, float] | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Compute indices from band arrays.
+
+    Parameters
+    ----------
+    reflectance
+        Band name -> surface reflectance 0..1, all of one shape (...); NaN = no value.
+    wanted
+        Names of the catalogue, or indices from `define`.
+    constants
+        Other values than the catalogue's, such as ``{"L": 0.5}``.
+    out
+        Array (index, ...), float32 and C-contiguous, that takes the result.
+
+    Returns
+    -------
+    numpy.ndarray
+        (index, ...) float32; NaN where a band has no value, a denominator is zero or a root is
+        taken of a negative number.
+
+    Raises
+    ------
+    KeyError
+        If an index is unknown.
+    ValueError
+        If a band or a constant is missing, or shapes differ.
+    """
+    chosen = _chosen(wanted, reflectance)
+    program = _program(tuple(chosen), tuple(sorted((constants or {}).items())))
+    shapes = {name: np.shape(reflectance[name]) for name in program.inputs}
+    shape = next(iter(shapes.values()))
+    if set(shapes.values()) != {shape}:
+        raise ValueError(f"the bands differ in shape: {shapes}")
+    if out is None:
+        out = np.empty((len(chosen), *shape), np.float32)
+    elif (
+        out.shape != (len(chosen), *shape) or out.dtype != np.float32 or not out.flags.c_contiguous
+    ):
+        raise ValueError(
+            f"'out' must be contiguous float32 of shape {(len(chosen), *shape)}, "
+            f"not {out.dtype} {out.shape}"
+        )
+    flat = {
+        name: np.ascontiguousarray(reflectance[name], np.float32).reshape(-1)
+        for name in program.inputs
+    }
+    formulas.run(program, flat, out.reshape(len(chosen), -1))
+    return out
+
+
+def hint(name: str) -> str:
+    """Say which indices a mistyped name may have meant: ``; did you mean NDVI?`` or nothing."""
+    by_lower = {known.lower(): known for known in INDICES}
+    swapped = [known for known in by_lower if sorted(known) == sorted(name.lower())]
+    near = difflib.get_close_matches(name.lower(), by_lower, n=3)
+    found = [by_lower[known] for known in dict.fromkeys(swapped + near)][:3]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _chosen(wanted: Sequence[str | Index], bands: Collection[str]) -> list[Index]:
+    """Look the names up and see that every band is there."""
+    if not wanted:
+        raise ValueError("no index is asked for; name at least one, such as 'NDVI'")
+    chosen = []
+    for item in wanted:
+        if not isinstance(item, Index) and item not in INDICES:
+            raise KeyError(f"{item!r} is no spectral index of {CATALOGUE}{hint(item)}")
+        index = item if isinstance(item, Index) else INDICES[item]
+        missing = [band for band in index.bands if band not in bands]
+        if missing:
+            raise ValueError(
+                f"{index.name} needs {', '.join(missing)}, which the cube does not have; "
+                f"it has {', '.join(bands)}"
+            )
+        chosen.append(index)
+    return chosen
+
+
+@lru_cache(maxsize=64)
+def _program(
+    chosen: tuple[Index, ...], constants: tuple[tuple[str, float], ...]
+) -> formulas.Program:
+    given = dict(constants)
+    unknown = [name for name in given if name not in CONSTANTS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no constant; choose from {', '.join(CONSTANTS)}")
+    trees = []
+    for index in chosen:
+        values = index.constants | {k: v for k, v in given.items() if k in index.constants}
+        numbers = {name: value for name, value in values.items() if value is not None}
+        missing = sorted(values.keys() - numbers.keys())
+        if missing:
+            raise ValueError(
+                f"{index.name} needs the constant {missing[0]!r}, which has no default"
+            )
+        trees.append(_bound(index, numbers))
+    return formulas.compiled(trees)
+
+
+def select(
+    ds: xr.Dataset,
+    wanted: Sequence[str | Index],
+    *,
+    constants: Mapping[str, float] | None = None,
+) -> xr.DataArray:
+    """Give indices of a band cube as a virtual cube: computed when, and where, it is read.
+
+    Parameters
+    ----------
+    ds
+        A band cube, or any selection of one: ``reflectance`` (..., band, ...).
+    wanted
+        Names of the catalogue, or indices from `define`. Those asked for together are computed
+        together, so ask for what you need and not for all.
+    constants
+        Other values than the catalogue's, such as ``{"L": 0.5}``.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``si`` with ``index`` in the place of ``band``, float32: over dask where the cube is (one
+        task per chunk of time and space), else computed at once.
+
+    Raises
+    ------
+    KeyError
+        If an index is unknown.
+    ValueError
+        If the cube lacks a band.
+    """
+    source = ds["reflectance"]
+    bands = [str(band) for band in source["band"].values]
+    chosen = _chosen(wanted, bands)
+    needed = [band for band in bands if any(band in index.bands for index in chosen)]
+    source = source.sel(band=needed)
+    axis = source.get_axis_num("band")
+    block = partial(_block, bands=needed, wanted=chosen, constants=constants, axis=axis)
+    if source.chunks is None:
+        data = block(source.values)
+    else:
+        whole = source.data.rechunk({axis: -1})
+        chunks = list(whole.chunks)
+        chunks[axis] = (len(chosen),)
+        data = whole.map_blocks(
+            block, chunks=tuple(chunks), dtype=np.float32, meta=np.empty((0,) * whole.ndim, "f4")
+        )
+    coords = {name: c for name, c in source.coords.items() if "band" not in c.dims}
+    labels = [index.name for index in chosen]
+    return xr.DataArray(
+        data,
+        dims=["index" if dim == "band" else dim for dim in source.dims],
+        coords=coords | {"index": labels},
+        name="si",
+        attrs=attributes("si") | {"catalogue": CATALOGUE},
+    )
+
+
+def _block(
+    values: np.ndarray,
+    *,
+    bands: Sequence[str],
+    wanted: Sequence[Index],
+    constants: Mapping[str, float] | None,
+    axis: int,
+) -> np.ndarray:
+    layers = {name: np.take(values, at, axis=axis) for at, name in enumerate(bands)}
+    return np.moveaxis(compute(layers, wanted, constants=constants), 0, axis)

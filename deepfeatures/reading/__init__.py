@@ -1,0 +1,37 @@
+"""Quick reads from the store of a cube: windows, pixel series, area series, latent selections.
+
+The page and the HTTP routes read here and not through xarray: stored integers come from a bounded
+cache of decoded chunks that all readers of the process share, so that the next date, the tile
+beside and a second click cost microseconds. What is read equals what ``store.open`` gives.
+"""
+
+from __future__ import annotations
+
+from deepfeatures.reading.chunks import CHUNKS, Cache, read
+from deepfeatures.reading.opened import OpenCube, checked, locate, open, step
+from deepfeatures.reading.pixels import AreaSeries, Series, area_series, series
+from deepfeatures.reading.selection import Selection, contained, members
+from deepfeatures.reading.values import decode, limits, shares, stored, values
+
+__all__ = [
+    "CHUNKS",
+    "AreaSeries",
+    "Cache",
+    "OpenCube",
+    "Selection",
+    "Series",
+    "area_series",
+    "checked",
+    "contained",
+    "decode",
+    "limits",
+    "locate",
+    "members",
+    "open",
+    "read",
+    "series",
+    "shares",
+    "step",
+    "stored",
+    "values",
+]

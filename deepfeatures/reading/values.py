@@ -1,0 +1,131 @@
+"""Physical values of windows: channels decoded, indices computed; ranges, valid shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepfeatures import indices
+from deepfeatures.reading.chunks import read, runs
+from deepfeatures.reading.opened import OpenCube, checked
+
+_SAMPLED_DATES = 8
+_WHOLE = 512
+
+
+def decode(cube: OpenCube, stored: NDArray) -> NDArray[np.float32]:
+    """Turn stored numbers of the main array into physical values; NaN where there is none."""
+    if cube.fill is None:
+        return stored.astype(np.float32)
+    values = (stored * np.float64(cube.scale) + cube.offset).astype(np.float32)
+    values[stored == cube.fill] = np.nan
+    return values
+
+
+def stored(
+    cube: OpenCube, t: int, channel: str, rows: slice, columns: slice, *, level: int = 1
+) -> NDArray:
+    """Read stored numbers (rows, columns) of one stored channel at one date."""
+    c = cube.channels.index(channel)
+    box = (slice(t, t + 1), slice(c, c + 1), rows, columns)
+    return read(cube, cube.variable, box, level=level)[0, 0]
+
+
+def values(
+    cube: OpenCube, channels: Sequence[str], times: slice, rows: slice, columns: slice,
+    *, level: int = 1,
+) -> dict[str, NDArray[np.float32]]:  # fmt: skip
+    """Read physical values of stored channels and of indices.
+
+    Returns
+    -------
+    dict
+        Channel -> (time, rows, columns) float32, NaN where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a channel is unknown.
+    """
+    return derive(
+        cube,
+        checked(cube, channels),
+        lambda low, high: read(
+            cube, cube.variable, (times, slice(low, high + 1), rows, columns), level=level
+        ),
+    )
+
+
+def derive(
+    cube: OpenCube, wanted: Sequence[str], fetch: Callable[[int, int], NDArray]
+) -> dict[str, NDArray[np.float32]]:
+    """Decode the stored channels behind `wanted` and compute the indices among them.
+
+    `fetch` gives the stored numbers (time, channel, ...) of a run of channels, first to last.
+    """
+    derived = [channel for channel in wanted if channel not in cube.channels]
+    needed = {channel for channel in wanted if channel in cube.channels}
+    needed.update(band for name in derived for band in indices.INDICES[name].bands)
+    found: dict[str, NDArray[np.float32]] = {}
+    for low, high in runs(sorted(cube.channels.index(channel) for channel in needed)):
+        block = fetch(low, high)
+        for at in range(low, high + 1):
+            found[cube.channels[at]] = decode(cube, block[:, at - low])
+    if derived:
+        found |= dict(zip(derived, indices.compute(found, derived), strict=True))
+    return {channel: found[channel] for channel in wanted}
+
+
+def _overall(cube: OpenCube) -> int:
+    """Give the finest level at which the whole cube is a small image."""
+    edge = max(cube.grid.height, cube.grid.width)
+    return next((level for level in cube.levels if edge / level <= _WHOLE), cube.levels[-1])
+
+
+@lru_cache(maxsize=1024)
+def limits(cube: OpenCube, channel: str) -> tuple[float, float]:
+    """Give a range of values that suits a channel: its percentiles 2 and 98.
+
+    They come from valid pixels of a few dates, so the range is the same for every tile and date
+    of a version of the cube.
+    """
+    level = _overall(cube)
+    shape = cube.arrays["valid", level].shape
+    rows, columns = slice(0, shape[1]), slice(0, shape[2])
+    chosen = np.unique(np.linspace(0, shape[0] - 1, _SAMPLED_DATES).astype(int))
+    sample = []
+    for t in chosen.tolist():
+        times = slice(t, t + 1)
+        valid = read(cube, "valid", (times, rows, columns), level=level) != 0
+        found = values(cube, [channel], times, rows, columns, level=level)[channel]
+        sample.append(found[valid & np.isfinite(found)])
+    pool = np.concatenate(sample)
+    if not pool.size:
+        return 0.0, 1.0
+    low, high = (float(f"{number:.3g}") for number in np.percentile(pool, (2, 98)))
+    return (low, high) if low < high else (low - 0.5, low + 0.5)
+
+
+@lru_cache(maxsize=64)
+def shares(cube: OpenCube) -> NDArray[np.float32]:
+    """Give the share of valid pixels of each date, 0..1; of large cubes from an overview."""
+    level = _overall(cube)
+    dates, height, width = cube.arrays["valid", level].shape
+    found = np.empty(dates, np.float32)
+    for times in spans(cube, 0, dates):
+        block = read(cube, "valid", (times, slice(0, height), slice(0, width)), level=level)
+        found[times] = (block != 0).mean(axis=(1, 2))
+    return found
+
+
+def spans(cube: OpenCube, t0: int, t1: int) -> Iterator[slice]:
+    """Cut a period along the stored chunks."""
+    edge = cube.arrays[cube.variable, 1].chunks[0]
+    start = t0
+    while start < t1:
+        stop = min((start // edge + 1) * edge, t1)
+        yield slice(start, stop)
+        start = stop

@@ -1,0 +1,77 @@
+"""HTTP routes beside the page: health, catalogue, map tiles, series, exports, jobs.
+
+`routes` gives tornado patterns, for Panel's server (``extra_patterns``) as for a bare
+``tornado.web.Application``. Nothing blocks the event loop: all work runs in two bounded pools of
+threads, one for what takes milliseconds and one for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from deepfeatures import catalogue, render
+from deepfeatures.serve.base import Base, Context, Pool, Refusal, cube
+from deepfeatures.serve.cubes import Cube, Cubes, Health
+from deepfeatures.serve.exports import Export
+from deepfeatures.serve.jobs import Job, Jobs
+from deepfeatures.serve.series import Series
+from deepfeatures.serve.tiles import SELECTIONS, Legend, Style, Tile, picture
+from deepfeatures.settings import Workspace
+
+__all__ = ["SELECTIONS", "Style", "cube", "picture", "routes"]
+
+_QUICK_WAITING = 512
+_SLOW_WAITING = 32
+
+
+class Unknown(Base):
+    """Any other path below the interface."""
+
+    async def get(self) -> None:
+        """Say that there is nothing here."""
+        raise Refusal(404, f"there is no {self.request.path[:100]!r}; see /api/cubes")
+
+    head = delete = get
+
+    async def posted(self, body: dict[str, Any], *path: str) -> None:
+        """Say the same to whoever sends something."""
+        await self.get()
+
+
+def routes(
+    ws: Workspace, *, ready: Callable[[], dict[str, Any]] | None = None
+) -> list[tuple[str, type[Base], dict[str, Any]]]:
+    """Give the routes of a workspace.
+
+    Parameters
+    ----------
+    ws
+        The workspace to serve.
+    ready
+        What ``/healthz`` asks: gives words for the answer, raises if the page can not be built.
+        By default the catalogue is read.
+
+    Returns
+    -------
+    list of (pattern, handler, keyword arguments)
+    """
+    quick = Pool(min(4, max(2, os.cpu_count() or 2)), _QUICK_WAITING)
+    check = ready or (lambda: {"cubes": len(catalogue.names(ws))})
+    quick.start(render.colours, Style.cmap)  # the first tile need not wait for a slow import
+    shared = {"context": Context(ws, check, quick, Pool(2, _SLOW_WAITING), Pool(1, 8))}
+    name = r"([^/]+)"
+    table: list[tuple[str, type[Base]]] = [
+        (r"/healthz", Health),
+        (r"/api/cubes", Cubes),
+        (rf"/api/cubes/{name}", Cube),
+        (rf"/api/cubes/{name}/legend", Legend),
+        (rf"/api/cubes/{name}/series", Series),
+        (rf"/api/cubes/{name}/export", Export),
+        (r"/api/jobs", Jobs),
+        (rf"/api/jobs/{name}", Job),
+        (rf"/tiles/{name}/([^/]+)/([^/]+)/([^/]+)\.png", Tile),
+        (r"/(?:api|tiles)(?:/.*)?", Unknown),
+    ]
+    return [(pattern, handler, shared) for pattern, handler in table]

@@ -1,0 +1,259 @@
+"""Map tiles: a channel through a colour map, three channels as a composite, a latent selection."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepfeatures import __version__, reading, render
+from deepfeatures.serve.base import IMMUTABLE, Base, Refusal
+
+MARK = (255, 0, 200)
+"""Colour of the pixels of a latent selection."""
+MARK_OPACITY = 190
+"""Opacity of the same, 0..255."""
+COMPOSITE_BANDS = (0.0, 0.3)
+"""Range of a composite of bands (surface reflectance) unless another is asked for."""
+
+_MARKS = np.array([(0, 0, 0), MARK], np.uint8)
+
+
+class Selections:
+    """The last latent selections of this process, by an id that follows from their content."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: OrderedDict[str, reading.Selection] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, selection: reading.Selection) -> str:
+        """Keep a selection and give its id for the URL of tiles."""
+        digest = hashlib.sha256(f"{selection.cube} {selection.time}".encode())
+        for array in (selection.mean, selection.components, selection.ring):
+            digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+        name = digest.hexdigest()[:16]
+        with self._lock:
+            self._held[name] = selection
+            self._held.move_to_end(name)
+            while len(self._held) > self._limit:
+                self._held.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> reading.Selection:
+        """Give a selection.
+
+        Raises
+        ------
+        Refusal
+            404 if it was never made or has been forgotten.
+        """
+        with self._lock:
+            found = self._held.get(name)
+        if found is None:
+            raise Refusal(404, f"there is no selection {name[:40]!r} any more; select again")
+        return found
+
+
+SELECTIONS = Selections(256)
+"""The latent selections of this process."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a tile shows and how; all of it stands in the URL."""
+
+    time: str = ""
+    """Date or index; empty for the last."""
+    channels: tuple[str, ...] = ()
+    """One channel, or three for red, green, blue; empty for the first stored one."""
+    vmin: float | None = None
+    """Value of the first colour; None for a range that suits the channel."""
+    vmax: float | None = None
+    """Value of the last colour."""
+    cmap: str = "viridis"
+    """Name of the colour map."""
+    masked: bool = False
+    """Whether pixels that are not valid are left out."""
+    selection: str = ""
+    """Id of a latent selection; then only its pixels are marked."""
+
+
+def picture(cube: reading.OpenCube, style: Style, z: int, x: int, y: int) -> bytes | None:
+    """Draw a map tile.
+
+    Returns
+    -------
+    bytes or None
+        PNG of 256 x 256 px; None if the tile lies outside the cube.
+
+    Raises
+    ------
+    ValueError
+        If tile, time, channel, range or colour map is wrong.
+    Refusal
+        404 if the selection is not known (any more).
+    """
+    _check(cube, style)
+    if style.selection:
+        return _marks(cube, style, z, x, y)
+    t = reading.step(cube, style.time)
+    window = render.plan(cube.grid, z, x, y, cube.levels)
+    if window is None:
+        return None
+    channels = style.channels or cube.channels[:1]
+    layers = [_codes(cube, style, t, channel, window) for channel in channels]
+    if len(layers) == 3:
+        return render.rgb_png(render.gather(window, render.composite(*layers)))
+    return render.palette_png(render.gather(window, layers[0]), render.colours(style.cmap))
+
+
+def _check(cube: reading.OpenCube, style: Style) -> None:
+    reading.checked(cube, style.channels)
+    render.colours(style.cmap)
+    if style.vmin is not None and style.vmax is not None and style.vmin >= style.vmax:
+        raise ValueError(f"vmin={style.vmin:g} must be below vmax={style.vmax:g}")
+
+
+def span(cube: reading.OpenCube, style: Style, channel: str) -> tuple[float, float]:
+    """Give the range of values that the colours of a channel stand for.
+
+    Raises
+    ------
+    ValueError
+        If only one end is given and lies on the wrong side of the other.
+    """
+    low, high = style.vmin, style.vmax
+    if low is None or high is None:
+        composite = len(style.channels) == 3 and cube.kind == "bands" and channel in cube.channels
+        usual = COMPOSITE_BANDS if composite else reading.limits(cube, channel)
+        low = usual[0] if low is None else low
+        high = usual[1] if high is None else high
+    if low >= high:
+        raise ValueError(f"vmin={low:g} must be below vmax={high:g}; give both")
+    return low, high
+
+
+def _codes(
+    cube: reading.OpenCube, style: Style, t: int, channel: str, window: render.Window
+) -> NDArray[np.uint8]:
+    low, high = span(cube, style, channel)
+    level, rows, columns = window.level, window.rows, window.columns
+    if channel in cube.channels and cube.fill is not None:
+        stored = reading.stored(cube, t, channel, rows, columns, level=level)
+        table = render.lookup(str(stored.dtype), cube.scale, cube.offset, cube.fill, low, high)
+        codes = render.look(stored, table)
+    else:
+        times = slice(t, t + 1)
+        found = reading.values(cube, [channel], times, rows, columns, level=level)
+        codes = render.codes(found[channel][0], low, high)
+    if style.masked:
+        box = (slice(t, t + 1), rows, columns)
+        codes = codes * (reading.read(cube, "valid", box, level=level)[0] != 0)
+    return codes
+
+
+def _marks(cube: reading.OpenCube, style: Style, z: int, x: int, y: int) -> bytes | None:
+    selection = SELECTIONS.get(style.selection)
+    if selection.cube != cube.name:
+        raise ValueError(f"the selection was made in {selection.cube!r}, not in {cube.name!r}")
+    t = reading.step(cube, style.time or selection.time)
+    window = render.plan(cube.grid, z, x, y, cube.levels)
+    if window is None:
+        return None
+    found = reading.members(cube, selection, t, window.rows, window.columns, level=window.level)
+    codes = render.gather(window, found.astype(np.uint8))
+    return render.palette_png(codes, _MARKS, (0, MARK_OPACITY))
+
+
+class Tile(Base):
+    """``/tiles/{name}/{z}/{x}/{y}.png``."""
+
+    async def get(self, name: str, z: str, x: str, y: str) -> None:
+        """Send a map tile; 204 outside the cube, 304 if the client has it."""
+        numbers = [_whole(part) for part in (z, x, y)]
+        version, token, image = await self.quick(self._draw, name, self.style(), numbers)
+        if self.text("version") == version:
+            self.set_header("Cache-Control", IMMUTABLE)
+        if self.unchanged(token):
+            return
+        if image is None:
+            self.set_status(204)
+        else:
+            self.set_header("Content-Type", "image/png")
+        self.finish(image)
+
+    def _draw(self, name: str, style: Style, numbers: list[int]) -> tuple[str, str, bytes | None]:
+        """Give the version of the cube, the ETag, and the image unless the client has it."""
+        cube = self.context.cube(name)
+        token = _token(cube, style, numbers)
+        known = f'"{token}"' in self.request.headers.get("If-None-Match", "")
+        return cube.version, token, None if known else picture(cube, style, *numbers)
+
+    head = get
+
+    def style(self) -> Style:
+        """Read the style from the query.
+
+        Raises
+        ------
+        ValueError
+            If ``rgb`` does not name three channels, or a number is none.
+        """
+        channel, rgb = self.text("channel"), self.names("rgb")
+        if rgb is not None and (len(rgb) != 3 or channel):
+            raise ValueError("give either 'channel', or 'rgb' with three channels: rgb=B04,B03,B02")
+        return Style(
+            time=self.text("time"),
+            channels=tuple(rgb) if rgb else (channel,) if channel else (),
+            vmin=self.number("vmin"),
+            vmax=self.number("vmax"),
+            cmap=self.text("cmap", Style.cmap),
+            masked=self.text("masked") in ("1", "true"),
+            selection=self.text("selection"),
+        )
+
+
+class Legend(Base):
+    """``/api/cubes/{name}/legend``."""
+
+    async def get(self, name: str) -> None:
+        """Send the stops of a channel's colours, and the range if none was given."""
+        style = Style(
+            channels=(self.text("channel"),) if self.text("channel") else (),
+            vmin=self.number("vmin"),
+            vmax=self.number("vmax"),
+            cmap=self.text("cmap", Style.cmap),
+        )
+        self.answer(await self.quick(self._legend, name, style))
+
+    head = get
+
+    def _legend(self, name: str, style: Style) -> dict[str, object]:
+        cube = self.context.cube(name)
+        _check(cube, style)
+        channel = style.channels[0] if style.channels else cube.channels[0]
+        low, high = span(cube, style, channel)
+        return {
+            "cube": name,
+            "channel": channel,
+            "cmap": style.cmap,
+            "vmin": low,
+            "vmax": high,
+            "stops": render.legend(style.cmap, low, high),
+        }
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 12):
+        raise ValueError(f"{text[:40]!r} is no tile number; the path is z/x/y.png")
+    return int(text)
+
+
+def _token(cube: reading.OpenCube, style: Style, numbers: list[int]) -> str:
+    words = f"{__version__} {cube.url} {cube.version} {style} {numbers}"
+    return hashlib.sha256(words.encode()).hexdigest()[:24]
