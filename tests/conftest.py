@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import odc.geo.xr  # noqa: F401 (registers the accessor .odc)
 import pytest
@@ -13,6 +14,10 @@ import xarray as xr
 from deepfeatures.bands import BANDS, attributes
 from deepfeatures.settings import Workspace
 from deepfeatures.settings import workspace as make_workspace
+
+# Laws are checked on busy machines too, so no example has a time limit.
+hypothesis.settings.register_profile("laws", deadline=None)
+hypothesis.settings.load_profile("laws")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

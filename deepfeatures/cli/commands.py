@@ -1,0 +1,287 @@
+"""What the command line calls: each command gives data for machines and text for people.
+
+Everything heavy is imported inside the command that needs it, so that the help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepfeatures import progress
+from deepfeatures.settings import Workspace, port
+
+if TYPE_CHECKING:
+    from deepfeatures.aoi import AOI
+
+Answer = tuple[Any, str]
+
+
+def demo(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Build the simulated landscape."""
+    from deepfeatures import cube
+
+    with progress.shown("demo") as report:
+        names = cube.demo(ws, seed=args.seed, size=args.size, years=args.years, progress=report)
+    return {"cubes": names}, f"made {', '.join(names)} in {ws.home}"
+
+
+def build(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Build a band cube from a STAC catalogue."""
+    from deepfeatures import cube
+
+    with progress.shown("build") as report:
+        name = cube.build(
+            ws,
+            args.name,
+            lat=args.lat,
+            lon=args.lon,
+            edge_size=args.edge_size,
+            start=args.start,
+            end=args.end,
+            catalog=args.stac,
+            collection=args.collection,
+            resolution=args.resolution,
+            progress=report,
+        )
+    return _made(ws, name)
+
+
+def import_file(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Read a NetCDF cube."""
+    from deepfeatures import cube
+
+    with progress.shown("import") as report:
+        name = cube.import_file(ws, args.name, args.path, progress=report)
+    return _made(ws, name)
+
+
+def listing(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """List the cubes."""
+    from deepfeatures import catalogue
+
+    found = [catalogue.info(ws, name) for name in catalogue.names(ws)]
+    rows = [
+        (
+            cube["name"],
+            cube["kind"],
+            f"{len(cube['times'])} dates",
+            f"{cube['times'][0][:10]} to {cube['times'][-1][:10]}",
+            f"{len(cube['channels'])} x {cube['dims']['y']} x {cube['dims']['x']}",
+            f"{cube['resolution']:g} m",
+            "simulated" if cube["simulated"] else "",
+        )
+        for cube in found
+    ]
+    return found, _table(rows) or "there is no cube yet; start with `deepfeatures demo`"
+
+
+def info(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Describe a cube."""
+    from deepfeatures import catalogue
+
+    found = catalogue.info(ws, args.name)
+    short = found | {"times": f"{len(found['times'])}, {found['times'][0]} to {found['times'][-1]}"}
+    return found, _fields(short)
+
+
+def remove(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Remove a cube."""
+    from deepfeatures import cube
+
+    cube.remove(ws, args.name)
+    return {"removed": args.name}, f"removed {args.name}"
+
+
+def indices(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Store spectral indices as a cube."""
+    from deepfeatures import catalogue, contract, cube
+    from deepfeatures import indices as engine
+
+    wanted = args.index
+    if wanted is None:
+        possible = engine.available(contract.channels(catalogue.open(ws, args.name)))
+        wanted = [n for n in possible if args.all or engine.INDICES[n].domain == args.set]
+    if not wanted:
+        domains = sorted({index.domain for index in engine.INDICES.values()})
+        raise ValueError(
+            f"the set {args.set!r} has no index that the bands of {args.name!r} allow; "
+            f"choose one of {', '.join(domains)}"
+        )
+    with progress.shown("indices") as report:
+        name = cube.materialise(ws, args.name, wanted, out=args.out, progress=report)
+    return _made(ws, name)
+
+
+def train(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Train a model of features on band cubes."""
+    from deepfeatures import cards, catalogue, contract, embed
+
+    opened = {name: catalogue.open(ws, name) for name in args.cubes or catalogue.names(ws)}
+    bands = {name: ds for name, ds in opened.items() if contract.kind(ds) == "bands"}
+    wrong = [name for name in args.cubes or [] if name not in bands]
+    if wrong or not bands:
+        raise ValueError(
+            f"{wrong[0]!r} is no cube of bands; choose others with --cubes"
+            if wrong
+            else "there is no cube of bands to train on; make one with `demo`, `import` or `build`"
+        )
+    name = args.out or args.kind
+    path = ws.models / f"{name}.safetensors"
+    with progress.shown("train", unit="step") as report:
+        embed.train(
+            bands, kind=args.kind, out=path, seed=args.seed, steps=args.steps, progress=report
+        )
+    return cards.read(ws, name) | {"path": str(path)}, f"made the model {name} ({path})"
+
+
+def models(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """List the models."""
+    from deepfeatures import cards
+
+    found = [cards.read(ws, name) | {"name": name} for name in cards.names(ws)]
+    rows = [
+        (card["name"], card["kind"], f"{len(card['features'])} features", card["description"])
+        for card in found
+    ]
+    return found, _table(rows) or "there is no model; make one with `train embedding`"
+
+
+def model(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Describe a model."""
+    from deepfeatures import cards
+
+    found = cards.read(ws, args.name) | {"path": str(cards.locate(ws, args.name))}
+    return found, _fields(found)
+
+
+def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Make the feature cube of a band cube."""
+    area = _area(args.aoi)
+    from deepfeatures import cube
+
+    with progress.shown("embed") as report:
+        name = cube.embed(
+            ws,
+            args.name,
+            model=args.model or cube.DEFAULT_MODEL,
+            aoi=area,
+            out=args.out,
+            device=args.device,
+            progress=report,
+        )
+    return _made(ws, name)
+
+
+def export(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Write a selection of a cube to a file."""
+    area = _area(args.aoi)
+    from deepfeatures import catalogue
+    from deepfeatures import export as engine
+
+    selection = engine.select(
+        catalogue.open(ws, args.name),
+        geometry=area.geometry if area else None,
+        start=args.start or (area.start if area else None),
+        end=args.end or (area.end if area else None),
+        channels=args.channels,
+    )
+    path = engine.write(selection, args.out, args.format)
+    size = path.stat().st_size
+    found = {"path": str(path), "bytes": size, "dims": dict(selection.sizes)}
+    return found, f"wrote {path} ({size / 1e6:.2f} MB)"
+
+
+def serve(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Serve the page and its HTTP routes until interrupted."""
+    logging.getLogger("deepfeatures").setLevel(logging.INFO)
+    # by name, because the package itself does not know the page
+    importlib.import_module("app").serve(ws, host=args.host, port=args.port or port())
+    return None, ""
+
+
+def jobs_list(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """List the jobs."""
+    from deepfeatures import jobs
+
+    found = jobs.listing(ws)
+    rows = [
+        (
+            job["id"],
+            job["state"],
+            f"{100 * job['fraction']:.0f} %",
+            f"{datetime.fromtimestamp(job['created'], UTC):%Y-%m-%d %H:%M} UTC",
+            f"{job['cube']} -> {job['out']}",
+            job["error"] or "",
+        )
+        for job in found
+    ]
+    return found, _table(rows) or "there is no job"
+
+
+def jobs_cancel(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Cancel a job."""
+    from deepfeatures import jobs
+
+    found = jobs.cancel(ws, args.id)
+    return found, f"{found['id']} is {found['state']}"
+
+
+def jobs_work(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Be the worker of the workspace."""
+    from deepfeatures import worker
+
+    taken = worker.main(ws, parent=args.parent, once=args.once)
+    return {"taken": taken}, f"{taken} jobs taken"
+
+
+def _made(ws: Workspace, name: str) -> Answer:
+    from deepfeatures import catalogue
+
+    found = catalogue.info(ws, name)
+    size = " x ".join(str(found["dims"][dim]) for dim in ("time", "y", "x"))
+    return found, f"made {name}: {len(found['channels'])} channels, {size} (dates, rows, columns)"
+
+
+def _area(path: str | None) -> AOI | None:
+    """Read the file of an area; its name becomes the name of the area."""
+    if path is None:
+        return None
+    from deepfeatures.aoi import MAX_BYTES, from_geojson
+
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {path!r}; give the area as a GeoJSON file")
+    with source.open("rb") as file:
+        return from_geojson(file.read(MAX_BYTES + 1), name=source.stem)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _fields(found: dict[str, Any]) -> str:
+    lines = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            lines.append(f"{name}:")
+            lines += [f"  {key}: {_short(item)}" for key, item in value.items()]
+        else:
+            lines.append(f"{name}: {_short(value)}")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        shown = ", ".join(str(item) for item in value[:20])
+        return shown + (f", ... ({len(value)})" if len(value) > 20 else "")
+    return str(value)
