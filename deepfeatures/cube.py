@@ -274,7 +274,7 @@ def embed(
         area, mask = window(aoi, contract.geobox(ds))
         days = np.datetime_as_string(ds["time"].values[[0, -1]], unit="D")
         period = (str(aoi.start or days[0]), str(aoi.end or days[1]))
-    with _writing(ws, target):
+    with _writing(ws, target), infer.workers(predictor) as executor:
         infer.run(
             predictor,
             ds.assign_attrs(cube_name=name),
@@ -282,6 +282,7 @@ def embed(
             window=area,
             mask=mask,
             period=period,
+            executor=executor,
             progress=progress,
             cancelled=cancelled,
         )

@@ -32,6 +32,11 @@ EDGE = 64
 OVERVIEW_FROM = 128
 """Overviews are made while their longer edge has at least this many pixels."""
 
+READING = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+"""Setting of zarr under which arrays are opened to be read: chunks are decoded twice as fast."""
+
+_OWN = ("complete", "version")
+_FACTORS = ("scale_factor", "add_offset")
 _CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
 _FILLED = {"int8": -128, "int16": -32768, "uint16": 0}
 _PACKED: dict[str, dict[str, Any]] = {
@@ -186,7 +191,9 @@ def counted(writer: Writer, progress: Callable[[int, int], None] | None = None) 
 
 
 def open(url: str) -> xr.Dataset:  # noqa: A001 (reads as store.open)
-    """Open a store lazily: decoded, labelled, in dask chunks that follow the stored ones.
+    """Open a store lazily: decoded, labelled, in dask chunks of several stored ones.
+
+    Decoding happens where a chunk is read, so that a small selection reads little.
 
     Raises
     ------
@@ -194,16 +201,23 @@ def open(url: str) -> xr.Dataset:  # noqa: A001 (reads as store.open)
         If there is no store, or it was never completed.
     """
     group = arrays(url)
-    ds = xr.open_zarr(group.store, consolidated=False, chunks={})
-    for name, array in ds.data_vars.items():
-        if array.dtype == np.float64 and {"y", "x"} <= set(array.dims):
-            ds[name] = array.astype(np.float32)
-    for name, array in ds.variables.items():
+    with zarr.config.set(READING):
+        raw = xr.open_zarr(group.store, consolidated=False, chunks=None, decode_cf=False)
+    for name, array in raw.variables.items():
+        if {"scale_factor", "add_offset"} <= array.attrs.keys():
+            # Of this type the factors make float32 of uint16; plain ones would make float64.
+            array.attrs |= {key: np.float32(array.attrs[key]) for key in _FACTORS}
         if array.dtype.kind == "T":
-            ds[name] = (array.dims, np.array(array.values.tolist(), dtype=str), array.attrs)
-    return ds.drop_attrs(deep=False).assign_attrs(
-        {key: value for key, value in ds.attrs.items() if key not in ("complete", "version")}
-    )
+            raw[name] = (array.dims, np.array(array.values.tolist(), dtype=str), array.attrs)
+    ds = xr.decode_cf(raw)
+    square = edge((ds.sizes["y"], ds.sizes["x"]))
+    sizes = {"time": 4 * DATES, "time_s1": 4 * DATES, "y": square, "x": square}
+    sizes |= {"band": 1, "index": 1, "polarisation": 1}
+    for name, array in ds.data_vars.items():
+        if {"y", "x"} <= set(array.dims):
+            ds[name] = array.chunk({dim: sizes.get(str(dim), -1) for dim in array.dims})
+    ds.attrs = {key: value for key, value in ds.attrs.items() if key not in _OWN}
+    return ds
 
 
 def arrays(url: str) -> zarr.Group:
@@ -238,7 +252,7 @@ def write_overviews(group: zarr.Group) -> None:
     half of its parts are.
     """
     names = [name for name, _ in contract.MAIN.values() if name in group] + ["valid"]
-    shape: tuple[int, int] = group["valid"].shape[1:]  # type: ignore[union-attr]
+    shape = group["valid"].shape[1:]  # type: ignore[union-attr]
     factor = 2
     while max(shape) // factor >= OVERVIEW_FROM:
         level = group.require_group(f"overviews/{factor}")
@@ -298,9 +312,7 @@ def coarsen(values: np.ndarray, factor: int, fill: float | None) -> np.ndarray:
 
 
 def _write_variable(target: Any, array: xr.DataArray, tile: Tile) -> None:
-    encoding = {
-        key: target.attrs[key] for key in ("scale_factor", "add_offset") if key in target.attrs
-    }
+    encoding = {key: target.attrs[key] for key in _FACTORS if key in target.attrs}
     if encoding:
         encoding |= {"dtype": target.dtype, "_FillValue": target.fill_value}
     lead = array.shape[:-2]

@@ -21,7 +21,7 @@ DEMO = """
 import sys
 from deepfeatures import cube
 from deepfeatures.settings import workspace
-cube.demo(workspace(sys.argv[1]), seed=3, size=160, years=1)
+cube.demo(workspace(sys.argv[1]), seed=3, size=136, years=1)
 """
 
 

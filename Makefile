@@ -1,0 +1,63 @@
+# Two commands do everything: `make serve` and `make test`.
+PYTHON ?= python3
+PORT ?= 5006
+DEEPFEATURES_HOME ?= $(CURDIR)/workspace
+# TORCH=cuda takes the build that brings CUDA along; the default is the smaller CPU build.
+TORCH ?= cpu
+TORCH_VERSION = 2.13.0
+TORCH_INDEX_cpu = https://download.pytorch.org/whl/cpu
+export DEEPFEATURES_HOME PORT
+
+BIN = .venv/bin
+READY = .venv/.ready-$(TORCH)
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: serve env demo test lint types proof bench screenshots clean
+
+serve: env
+	$(BIN)/python -m deepfeatures demo
+	$(BIN)/python -m deepfeatures serve --port $(PORT)
+
+env: $(READY)
+
+# A wheel of torch that pip already knows of (PIP_FIND_LINKS) is taken first.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifeq ($(TORCH),cpu)
+	$(PIP) --no-deps --no-index torch==$(TORCH_VERSION) 2>/dev/null \
+	  || $(PIP) --no-deps --index-url $(TORCH_INDEX_cpu) torch==$(TORCH_VERSION)
+else
+	$(PIP) torch==$(TORCH_VERSION)
+endif
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	rm -f .venv/.ready-*
+	touch $@
+
+demo: env
+	$(BIN)/python -m deepfeatures demo
+
+test: env lint types
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: env
+	$(BIN)/mypy
+
+# Longer proofs that `make test` leaves out.
+proof: env
+	$(BIN)/python -m pytest -m "slow"
+
+bench: env
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+# Makes the pictures of the README from the browser test.
+screenshots: env
+	DEEPFEATURES_SCREENSHOTS=docs/images $(BIN)/python -m pytest -m browser
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,221 @@
+"""What the views read, as plain calls into the package; all of them are slow, so go in a thread."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import shapely
+import xarray as xr
+from numpy.typing import NDArray
+
+from deepfeatures import catalogue, export, latent, reading, serve, store
+from deepfeatures.settings import Workspace
+
+SAMPLED = 60_000
+"""Points of the latent cloud, at most."""
+
+SAMPLED_DATES = 24
+"""Dates that the latent cloud is sampled from, at most."""
+
+SAMPLED_PIXELS = 16_384
+"""Pixels of each of these dates, at most; a coarser overview is taken above it."""
+
+Times = NDArray[np.datetime64]
+Table = dict[str, NDArray[np.float32]]
+
+
+def cubes(ws: Workspace) -> dict[str, dict[str, Any]]:
+    """Describe every cube of the workspace; each version of a cube is looked at once."""
+    found = {}
+    for name in catalogue.names(ws):
+        place = catalogue.url(ws, name)
+        found[name] = _info(ws, name, os.stat(os.path.join(place, "zarr.json")).st_mtime_ns)
+    return found
+
+
+@lru_cache(maxsize=512)
+def _info(ws: Workspace, name: str, token: int) -> dict[str, Any]:
+    return catalogue.info(ws, name)
+
+
+@lru_cache(maxsize=1)
+def reachable(template: str) -> bool:
+    """Tell whether a tile of the background map can be fetched; asked once per process."""
+    if "{Z}" not in template:
+        return False
+    address = template.replace("{Z}", "0").replace("{X}", "0").replace("{Y}", "0")
+    request = urllib.request.Request(address, headers={"User-Agent": "deepfeatures"})
+    try:
+        with urllib.request.urlopen(request, timeout=4) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def opened(ws: Workspace, name: str) -> reading.OpenCube:
+    """Open a cube for reading."""
+    return reading.open(catalogue.url(ws, name), name)
+
+
+def shares(ws: Workspace, name: str) -> list[float]:
+    """Give the usable share of each date of a cube, 0..1."""
+    return [float(share) for share in reading.shares(opened(ws, name))]
+
+
+def clear_day(ws: Workspace, name: str) -> str:
+    """Give a date that shows a cube at its best: among its clearest, the greenest of seasons."""
+    cube = opened(ws, name)
+    found = reading.shares(cube)
+    days = cube.times.astype("datetime64[D]")
+    south = cube.geobox.geographic_extent.centroid.coords[0][1] < 0
+    of_year = (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(int)
+    summer = np.abs((of_year + (182 if south else 0)) % 365 - 182)
+    away = np.where(found >= 0.95 * found.max(), summer, 1000)
+    return str(days[np.flatnonzero(away == away.min())[-1]])
+
+
+def limits(ws: Workspace, name: str, channel: str) -> tuple[float, float]:
+    """Give the range of values that suits a channel."""
+    return reading.limits(opened(ws, name), channel)
+
+
+def series(
+    ws: Workspace, bands: str, features: str, point: tuple[float, float], chosen: tuple[str, ...]
+) -> dict[str, tuple[Times, Table, NDArray[np.bool_]]]:
+    """Read a pixel: chosen channels of the band cube and all features of the feature cube.
+
+    Returns
+    -------
+    dict
+        ``bands`` and ``features``, each (times, channel to values, usable); empty arrays where
+        the cube has no such pixel.
+
+    Raises
+    ------
+    ValueError
+        If the point lies in neither cube.
+    """
+    nothing = np.array([], "datetime64[s]"), {}, np.array([], bool)
+    found = {"bands": nothing, "features": nothing}
+    outside: ValueError | None = None
+    for key, name, wanted in (("bands", bands, chosen), ("features", features, None)):
+        if not name or wanted == ():
+            continue
+        cube = opened(ws, name)
+        try:
+            row, column = reading.locate(cube, *point)
+        except ValueError as error:
+            outside = outside or error
+            continue
+        pixel = reading.series(cube, row, column, channels=wanted, masked=False)
+        found[key] = pixel.times, pixel.values, pixel.valid
+    if outside and not any(times.size for times, _, _ in found.values()):
+        raise outside
+    return found
+
+
+def sample(ws: Workspace, name: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Give the cloud of a feature cube in its first two principal components.
+
+    Returns
+    -------
+    (scores, explained)
+        (n, 2) scores of sampled pixels and dates, and the variance share of each axis.
+    """
+    fitted, scores = _plane(opened(ws, name))
+    return scores, fitted.explained
+
+
+@lru_cache(maxsize=16)
+def _plane(cube: reading.OpenCube) -> tuple[latent.PCA, NDArray[np.floating]]:
+    level = next(
+        (one for one in cube.levels if np.prod(cube.geobox.shape) / one**2 <= SAMPLED_PIXELS),
+        cube.levels[-1],
+    )
+    dates, height, width = cube.arrays["valid", level].shape
+    rows = []
+    for t in np.unique(np.linspace(0, dates - 1, SAMPLED_DATES).astype(int)).tolist():
+        window = slice(t, t + 1), slice(0, height), slice(0, width)
+        found = reading.values(cube, cube.channels, *window, level=level)
+        vectors = np.stack([found[channel].ravel() for channel in cube.channels], axis=1)
+        usable = reading.read(cube, "valid", window, level=level).ravel() != 0
+        rows.append(vectors[usable & np.isfinite(vectors).all(axis=1)])
+    pool = np.concatenate(rows)
+    if len(pool) > SAMPLED:
+        pool = pool[np.random.default_rng(0).choice(len(pool), SAMPLED, replace=False)]
+    fitted = latent.pca(pool, 2)
+    return fitted, latent.transform(fitted, pool)
+
+
+def track(
+    ws: Workspace, name: str, point: tuple[float, float]
+) -> tuple[Times, NDArray[np.floating]]:
+    """Give the way of a pixel through the plane of `sample`: (time,) and (time, 2), with NaN."""
+    cube = opened(ws, name)
+    pixel = reading.series(cube, *reading.locate(cube, *point))
+    vectors = np.stack([pixel.values[channel] for channel in cube.channels], axis=1)
+    return pixel.times, latent.transform(_plane(cube)[0], vectors)
+
+
+def select(ws: Workspace, name: str, corners: list[tuple[float, float]]) -> tuple[str, float]:
+    """Keep a selection for the tile route.
+
+    Returns
+    -------
+    (id, share)
+        The id that tiles are asked for with, and the share of the sampled points inside.
+
+    Raises
+    ------
+    ValueError
+        If the corners make no polygon.
+    """
+    cube = opened(ws, name)
+    fitted, scores = _plane(cube)
+    ring = np.array(corners, np.float64)
+    inside = reading.contained(ring, scores.T)
+    key = serve.SELECTIONS.put(
+        reading.Selection(
+            cube=name,
+            time=None,
+            mean=fitted.mean,
+            components=fitted.components,
+            ring=ring,
+        )
+    )
+    return key, float(inside.mean())
+
+
+@lru_cache(maxsize=16)
+def _lazy(cube: reading.OpenCube) -> xr.Dataset:
+    return store.open(cube.url)
+
+
+def export_size(
+    ws: Workspace,
+    name: str,
+    form: str,
+    *,
+    geometry: dict[str, Any] | None,
+    period: tuple[str, str],
+    channels: list[str],
+) -> int:
+    """Give the bytes of an export before compression.
+
+    Raises
+    ------
+    ValueError
+        If nothing would be exported, or too much.
+    """
+    chosen = export.select(
+        _lazy(opened(ws, name)),
+        geometry=shapely.geometry.shape(geometry) if geometry else None,
+        start=period[0],
+        end=period[1],
+        channels=channels or None,
+    )
+    return export.check_size(chosen, form)

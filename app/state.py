@@ -1,0 +1,136 @@
+"""What the views of one session share: the choices of the user, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import param
+
+from deepfeatures import indices
+from deepfeatures.settings import Workspace
+
+PICTURES = {
+    "bands": {
+        "True colour": "B04,B03,B02",
+        "False colour (vegetation red)": "B08,B04,B03",
+        "Short-wave infrared": "B12,B8A,B04",
+        "Red edge": "B8A,B06,B05",
+    },
+    "features": {
+        "Features 1, 2, 3 as colours": "F01,F02,F03",
+        "Features 4, 5, 6 as colours": "F04,F05,F06",
+    },
+}
+"""Colour pictures of a kind of cube: label to three channels, drawn as red, green and blue."""
+
+LINKED = {
+    "cube": "cube",
+    "show": "show",
+    "date": "date",
+    "lon": "lon",
+    "lat": "lat",
+    "chosen": "series",
+    "job": "job",
+}
+"""The parameters that are kept in the address of the page, and their names there."""
+
+
+class State(param.Parameterized):
+    """The choices of one user; views read it, change it and follow it."""
+
+    ws = param.ClassSelector(class_=Workspace, doc="The workspace that is looked at.")
+    cubes = param.Dict(default={}, doc="Name to description (`catalogue.info`) of each cube.")
+    cube = param.String(doc="Name of the cube on the map.")
+    show = param.String(doc="Channel on the map, or three with commas as red, green, blue.")
+    date = param.String(doc="Date on the map, YYYY-MM-DD.")
+    cmap = param.String("viridis", doc="Colour map of a single channel.")
+    limits = param.Tuple(None, length=2, doc="Ends of the colour map; None: from the data.")
+    masked = param.Boolean(False, doc="Leave out pixels that are not usable.")
+    background = param.Boolean(False, doc="Draw the background map; only if it can be reached.")
+    features = param.String(doc="Feature cube that belongs to the cube, or empty.")
+    over = param.Boolean(False, doc="Draw the feature cube on top of its source.")
+    lon = param.Number(None, doc="Longitude of the clicked pixel [degrees].")
+    lat = param.Number(None, doc="Latitude of the clicked pixel [degrees].")
+    chosen = param.List(["NDVI", "kNDVI", "NDMI"], doc="Indices and bands in the series plot.")
+    mode = param.Selector(objects=["Explore", "Box", "Polygon"], doc="What the mouse does.")
+    area = param.Dict(None, doc="Drawn or uploaded area, a GeoJSON Feature.")
+    selection = param.String(doc="Id of the pixels selected in the latent view, or empty.")
+    job = param.String(doc="Id of the job that this session watches, or empty.")
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Description of the cube on the map; empty if there is none."""
+        return self.cubes.get(self.cube, {})
+
+    @property
+    def days(self) -> list[str]:
+        """Dates of the cube on the map, YYYY-MM-DD."""
+        return [time[:10] for time in self.info.get("times", [])]
+
+    @property
+    def index(self) -> int:
+        """Position of the date among the dates of the cube."""
+        return self.days.index(self.date) if self.date in self.days else 0
+
+    @property
+    def source(self) -> str:
+        """Name of the band cube that the cube on the map is or was made from, or empty."""
+        if self.info.get("kind") != "features":
+            return self.cube
+        made_from = [name for name in self.cubes if made(self.info, self.cubes[name])]
+        return (made_from or [""])[0]
+
+    @property
+    def point(self) -> tuple[float, float] | None:
+        """Longitude and latitude of the clicked pixel, or None."""
+        return None if self.lon is None or self.lat is None else (self.lon, self.lat)
+
+    def partners(self) -> list[str]:
+        """Names of the feature cubes that were made from the band cube shown, newest last."""
+        if self.info.get("kind") == "features":
+            return [self.cube]
+        return [name for name, info in self.cubes.items() if made(info, self.info)]
+
+    def pictures(self, name: str = "") -> dict[str, str]:
+        """Colour pictures that a cube has the channels for: label to channels."""
+        info = self.cubes.get(name or self.cube, {})
+        has = set(info.get("channels", []))
+        found = PICTURES.get(info.get("kind", ""), {})
+        return {label: rgb for label, rgb in found.items() if has >= set(rgb.split(","))}
+
+    @param.depends("cube", "cubes", "date", "show", watch=True)
+    def settle(self) -> None:
+        """Make every choice one that the cube on the map has, keeping what can be kept."""
+        if self.cube not in self.cubes:
+            kinds = {name: info["kind"] for name, info in self.cubes.items()}
+            first = [name for name, kind in kinds.items() if kind == "bands"] or list(kinds)
+            self.cube = first[0] if first else ""
+        if not self.cube:
+            return
+        pictures = list(self.pictures().values())
+        partners = self.partners()
+        self.param.update(
+            show=self.show if self.shown(self.show) else (pictures or self.info["channels"])[0],
+            date=self.date if self.date in ("", *self.days) else nearest(self.days, self.date),
+            features=self.features if self.features in partners else (partners or [""])[0],
+        )
+
+    def shown(self, show: str) -> bool:
+        """Tell whether the cube on the map has these channels, or gives this index."""
+        channels = self.info.get("channels", [])
+        if set(channels) >= set(show.split(",")):
+            return True
+        return self.info.get("kind") == "bands" and show in indices.available(channels)
+
+
+def made(info: dict[str, Any], source: dict[str, Any]) -> bool:
+    """Tell whether a cube holds features that were made from another one."""
+    kinds = info.get("kind"), source.get("kind")
+    origin = info.get("attrs", {}).get("source_cube")
+    return kinds == ("features", "bands") and origin in (source["name"], source["title"])
+
+
+def nearest(days: list[str], day: str) -> str:
+    """Give the date of a sorted list that is `day` or follows it, else the last one."""
+    later = [one for one in days if day and one >= day]
+    return (later or days[-1:] or [""])[0]

@@ -1,0 +1,63 @@
+"""Slow calls off the event loop: run in a thread, and apply what comes back to the page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+
+from deepfeatures import errors
+
+_RUNNING: set[asyncio.Task[None]] = set()
+
+
+def run(
+    call: Callable[..., Any],
+    *args: Any,
+    then: Callable[[Any], None],
+    failed: Callable[[str], None],
+) -> None:
+    """Call in a thread; then change the page with what was returned.
+
+    Without an event loop (a test, a script) all of it happens at once.
+
+    Parameters
+    ----------
+    call, args
+        What is slow. It must not touch the page.
+    then
+        Takes the result; runs on the event loop with the lock of the document.
+    failed
+        Takes one sentence for the user instead, if `call` raised one of `errors.EXPECTED`.
+    """
+    document = pn.state.curdoc
+
+    def apply(result: Any, sentence: str) -> None:
+        if sentence:
+            failed(sentence)
+        else:
+            then(result)
+
+    async def later() -> None:
+        answer = await asyncio.to_thread(_answer, call, args)
+        if document is None:
+            apply(*answer)
+        else:
+            document.add_next_tick_callback(lambda: apply(*answer))
+
+    try:
+        task = asyncio.get_running_loop().create_task(later())
+    except RuntimeError:
+        apply(*_answer(call, args))
+        return
+    _RUNNING.add(task)  # the loop itself holds tasks weakly
+    task.add_done_callback(_RUNNING.discard)
+
+
+def _answer(call: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, str]:
+    try:
+        return call(*args), ""
+    except errors.EXPECTED as error:
+        return None, errors.sentence(error)
