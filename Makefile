@@ -12,7 +12,7 @@ BIN = .venv/bin
 READY = .venv/.ready-$(TORCH)
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: serve env demo test lint types proof bench screenshots clean
+.PHONY: serve env demo test lint types proof bench checkpoints screenshots clean
 
 serve: env
 	$(BIN)/python -m deepfeatures demo
@@ -53,11 +53,18 @@ proof: env
 	$(BIN)/python -m pytest -m "slow"
 
 bench: env
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/indices.py
+	$(BIN)/python benchmarks/embed.py
+	$(BIN)/python benchmarks/serve.py
+
+# Trains the checkpoints that ship; DATA is the folder of the real cubes.
+DATA ?= ../shared/data
+checkpoints: env
+	$(BIN)/python benchmarks/checkpoints.py --data $(DATA)
 
 # Makes the pictures of the README from the browser test.
 screenshots: env
-	DEEPFEATURES_SCREENSHOTS=docs/images $(BIN)/python -m pytest -m browser
+	DEEPFEATURES_SCREENSHOTS=output/screenshots $(BIN)/python -m pytest -m browser
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -48,15 +48,15 @@ def cube(edge: int, dates: int) -> xr.Dataset:
     return assign_crs(ds, "EPSG:32632")
 
 
-def measure(name: str, folder: str, threads: int) -> dict[str, Any]:
-    """Embed the cube and give the figures."""
-    torch.set_num_threads(threads)
+def measure(name: str, folder: str) -> dict[str, Any]:
+    """Embed the cube on all cores and give the figures."""
     predictor = Predictor.load(name)
     ds = store.open(f"{folder}/bands")
     megapixel_dates = ds["valid"].size / 1e6
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
-    infer.run(predictor, ds, f"{folder}/{name}")
+    with infer.workers(predictor) as executor:
+        infer.run(predictor, ds, f"{folder}/{name}", executor=executor)
     seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -90,7 +90,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edge", type=int, default=256)
     parser.add_argument("--dates", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +97,7 @@ def main() -> None:
             pool.apply(prepare, (folder, args.edge, args.dates))
         for name in shipped():
             with context.Pool(1) as pool:
-                print(json.dumps(pool.apply(measure, (name, folder, args.threads))))
+                print(json.dumps(pool.apply(measure, (name, folder))))
 
 
 if __name__ == "__main__":

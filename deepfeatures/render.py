@@ -216,6 +216,14 @@ def codes(values: NDArray, vmin: float, vmax: float) -> NDArray[np.uint8]:
     return found
 
 
+def physical(stored: NDArray, scale: float, offset: float) -> NDArray[np.float32]:
+    """Turn stored integers into physical values, with the arithmetic of a lazily opened cube."""
+    values = stored.astype(np.float32)
+    values *= np.float32(scale)
+    values += np.float32(offset)
+    return values
+
+
 @lru_cache(maxsize=256)
 def lookup(
     dtype: str, scale: float, offset: float, fill: int | None, vmin: float, vmax: float
@@ -227,7 +235,7 @@ def lookup(
     kind = np.dtype(dtype)
     unsigned = np.dtype(f"u{kind.itemsize}")
     stored = np.arange(1 << (8 * kind.itemsize), dtype=unsigned).view(kind)
-    table = codes(stored * np.float64(scale) + offset, vmin, vmax)
+    table = codes(physical(stored, scale, offset), vmin, vmax)
     if fill is not None:
         table[stored == fill] = 0
     table.flags.writeable = False

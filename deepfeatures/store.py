@@ -203,13 +203,13 @@ def open(url: str) -> xr.Dataset:  # noqa: A001 (reads as store.open)
     group = arrays(url)
     with zarr.config.set(READING):
         raw = xr.open_zarr(group.store, consolidated=False, chunks=None, decode_cf=False)
-    for name, array in raw.variables.items():
-        if {"scale_factor", "add_offset"} <= array.attrs.keys():
-            # Of this type the factors make float32 of uint16; plain ones would make float64.
-            array.attrs |= {key: np.float32(array.attrs[key]) for key in _FACTORS}
-        if array.dtype.kind == "T":
-            raw[name] = (array.dims, np.array(array.values.tolist(), dtype=str), array.attrs)
+    for array in raw.variables.values():
+        # Of this type the factors make float32 of integers; plain ones would make float64.
+        array.attrs |= {key: np.float32(array.attrs[key]) for key in _FACTORS if key in array.attrs}
     ds = xr.decode_cf(raw)
+    for name, array in list(ds.variables.items()):
+        if array.dtype.kind == "T":
+            ds[name] = (array.dims, np.array(array.values.tolist(), dtype=str), array.attrs)
     square = edge((ds.sizes["y"], ds.sizes["x"]))
     sizes = {"time": 4 * DATES, "time_s1": 4 * DATES, "y": square, "x": square}
     sizes |= {"band": 1, "index": 1, "polarisation": 1}

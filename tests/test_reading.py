@@ -348,7 +348,10 @@ def test_members_are_the_pixels_whose_scores_lie_inside(stores):
     low, high = box.min(axis=0)[:, None, None], box.max(axis=0)[:, None, None]
     wanted = ((scores > low) & (scores < high)).all(axis=0)
     assert 0.02 < wanted.mean() < 0.98
-    assert np.array_equal(found, wanted)
+    edges = np.stack([low, high])  # a score on an edge may fall to either side
+    sure = ~(np.abs(scores - edges) < 1e-5).any(axis=(0, 1))
+    assert sure.mean() > 0.98
+    assert np.array_equal(found[sure], wanted[sure])
     with pytest.raises(ValueError, match="the selection has 4 channels"):
         reading.members(
             cube,

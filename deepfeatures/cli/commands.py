@@ -57,7 +57,10 @@ def import_file(args: argparse.Namespace, ws: Workspace) -> Answer:
     from deepfeatures import cube
 
     with progress.shown("import") as report:
-        name = cube.import_file(ws, args.name, args.path, progress=report)
+        day = str(args.date) if args.date else None
+        name = cube.import_file(
+            ws, args.name, args.path, date=day, offset=args.offset, progress=report
+        )
     return _made(ws, name)
 
 

@@ -69,6 +69,11 @@ def _make(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     read = sub.add_parser("import", parents=[common], help="read a NetCDF cube into the workspace")
     read.add_argument("name", type=_name)
     read.add_argument("path")
+    read.add_argument("--date", type=_day, help="day of an image whose file does not say it")
+    read.add_argument(
+        "--offset", type=float, default=0.0,
+        help="added to the reflectance: -0.1 for files that kept the shift of baseline 04.00",
+    )  # fmt: skip
     read.set_defaults(run=commands.import_file)
 
 

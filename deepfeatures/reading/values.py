@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from deepfeatures import indices
+from deepfeatures import indices, render
 from deepfeatures.reading.chunks import read, runs
 from deepfeatures.reading.opened import OpenCube, checked
 
@@ -20,7 +20,7 @@ def decode(cube: OpenCube, stored: NDArray) -> NDArray[np.float32]:
     """Turn stored numbers of the main array into physical values; NaN where there is none."""
     if cube.fill is None:
         return stored.astype(np.float32)
-    values = (stored * np.float64(cube.scale) + cube.offset).astype(np.float32)
+    values = render.physical(stored, cube.scale, cube.offset)
     values[stored == cube.fill] = np.nan
     return values
 
