@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -301,6 +301,17 @@ def remove(ws: Workspace, name: str) -> None:
     catalogue.remove(ws, name)
 
 
+def discard(ws: Workspace, name: str) -> None:
+    """Remove what an unfinished run left of a cube; one that is listed or being written stays."""
+    with suppress(_Busy), _writing(ws, name):
+        if name not in catalogue.names(ws):
+            store.remove(catalogue.place(ws, name))
+
+
+class _Busy(ValueError):
+    """Another process writes the cube."""
+
+
 @contextmanager
 def _writing(ws: Workspace, name: str) -> Iterator[None]:
     """Let one process at a time write a cube; the lock goes with the process that holds it."""
@@ -311,6 +322,6 @@ def _writing(ws: Workspace, name: str) -> Iterator[None]:
         with lock:
             yield
     except filelock.Timeout as error:
-        raise ValueError(
+        raise _Busy(
             f"another process is writing the cube {name!r}; wait for it or choose another name"
         ) from error

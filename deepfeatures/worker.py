@@ -23,7 +23,7 @@ from typing import Any
 import filelock
 import psutil
 
-from deepfeatures import catalogue, jobs, store
+from deepfeatures import catalogue, cube, jobs
 from deepfeatures.aoi import from_geojson
 from deepfeatures.errors import EXPECTED, sentence
 from deepfeatures.settings import Workspace
@@ -122,12 +122,13 @@ def _work(ws: Workspace, job: dict[str, Any], stopped: Callable[[], bool]) -> No
         return
     except Exception as error:  # whatever a job does, the worker goes on and the record says it
         logger.exception("job %s failed", ident)
-        _discard(ws, job["out"])
+        cube.discard(ws, job["out"])
         hint = "" if isinstance(error, EXPECTED) else f"; {log_path(ws).name} has the details"
         if jobs.fail(ws, ident, sentence(error) + hint) is None:
             _interrupted(ws, job)
         return
     if jobs.finish(ws, ident) is None:  # cancelled after the last tile
+        catalogue.remove(ws, job["out"])
         _interrupted(ws, job)
         return
     seconds = time.perf_counter() - began
@@ -137,8 +138,6 @@ def _work(ws: Workspace, job: dict[str, Any], stopped: Callable[[], bool]) -> No
 
 
 def _embed(ws: Workspace, job: dict[str, Any], stopped: Callable[[], bool]) -> None:
-    from deepfeatures import cube  # brings torch
-
     ident = job["id"]
     cube.embed(
         ws,
@@ -166,19 +165,12 @@ def _interrupted(ws: Workspace, job: dict[str, Any]) -> None:
 
 def _clear(ws: Workspace, job: dict[str, Any]) -> None:
     """Remove what a job has written, then say so."""
-    _discard(ws, job["out"])
+    cube.discard(ws, job["out"])
     if job["state"] == "cancelling":
         jobs.move(
             ws, job["id"], "cancelling", "cancelled",
             message="cancelled", finished=time.time(), pid=None,
         )  # fmt: skip
-
-
-def _discard(ws: Workspace, name: str) -> None:
-    if name in catalogue.names(ws):
-        catalogue.remove(ws, name)
-    else:
-        store.remove(catalogue.place(ws, name))
 
 
 @contextmanager

@@ -270,3 +270,13 @@ def test_ensure_waits_longer_after_each_death(ws: Workspace) -> None:
 def test_the_server_side_loads_no_torch() -> None:
     code = "import sys, deepfeatures.jobs, deepfeatures.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_failed_job_leaves_a_cube_of_somebody_else_alone(ws):
+    ident = submit(ws)
+    store.write(bands_cube(times=2), catalogue.place(ws, "made"))
+    catalogue.add(ws, "made")
+    worker.run(ws, once=True)
+    assert jobs.get(ws, ident)["state"] == "failed"
+    assert "another cube" in jobs.get(ws, ident)["error"]
+    assert catalogue.open(ws, "made").sizes["time"] == 2
