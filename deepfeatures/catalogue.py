@@ -7,6 +7,8 @@ plain YAML, each entry must be of the one known reader, and each URL must lie in
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -152,11 +154,19 @@ def _locked(ws: Workspace) -> filelock.BaseFileLock:
 
 
 def _load(ws: Workspace) -> dict[str, Any]:
-    if not ws.catalog.exists():
-        return {key: value if key == "version" else dict(value) for key, value in _EMPTY.items()}
-    content = yaml.safe_load(ws.catalog.read_text())
+    try:
+        state = ws.catalog.stat()
+    except FileNotFoundError:
+        return copy.deepcopy(_EMPTY)
+    return copy.deepcopy(_parsed(ws.catalog, state.st_mtime_ns, state.st_ino))
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(path: Path, changed: int, inode: int) -> dict[str, Any]:
+    """Read the file; each change makes another inode, so what is remembered is never old."""
+    content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(content, dict) or content.get("version") != 2:
-        raise ValueError(f"{ws.catalog} is no intake 2 catalogue; move it away and try again")
+        raise ValueError(f"{path} is no intake 2 catalogue; move it away and try again")
     return {key: content.get(key, value) for key, value in _EMPTY.items()}
 
 

@@ -157,10 +157,10 @@ def test_mercator_and_back(lon: float, lat: float) -> None:
 def test_lines_break_at_gaps(points: list[tuple[float, bool]]) -> None:
     values = np.array([value for value, _ in points])
     clear = np.array([usable for _, usable in points], bool)
-    pieces = timeseries.runs(np.arange(values.size), values, clear)
-    kept = [int(place) for places, _ in pieces for place in places]
-    assert kept == np.flatnonzero(clear).tolist()
-    assert all((np.diff(places) == 1).all() for places, _ in pieces)
+    bridges, lines, _ = timeseries.columns(np.arange(values.size), {"NDVI": values}, clear)
+    assert bridges["xs"][0].tolist() == np.flatnonzero(clear).tolist()
+    assert lines["xs"][0].tolist() == list(range(values.size)), "a gap is a step of its own"
+    assert np.array_equal(lines["ys"][0], np.where(clear, values, np.nan), equal_nan=True)
 
 
 def test_the_series_of_a_pixel_are_those_of_the_store(state: State, tiny_bands: Any) -> None:

@@ -25,15 +25,6 @@ LINKS = {"xs": [], "ys": [], "color": [], "channel": []}
 DOTS = {"time": [], "value": [], "channel": [], "color": [], "fill": [], "state": []}
 
 
-def runs(times: np.ndarray, values: np.ndarray, clear: np.ndarray) -> list[tuple[Any, Any]]:
-    """Cut a series into pieces of consecutive clear dates; a gap ends a piece."""
-    good = clear & np.isfinite(values)
-    cuts = np.flatnonzero(~good)
-    pieces = np.split(np.arange(values.size), cuts)
-    kept = [piece[good[piece]] for piece in pieces]
-    return [(times[piece], values[piece]) for piece in kept if piece.size]
-
-
 def limits(values: np.ndarray) -> tuple[float, float]:
     """Give the ends of a vertical axis that shows all finite values with some air."""
     finite = values[np.isfinite(values)]
@@ -67,11 +58,14 @@ def columns(
     for i, (channel, values) in enumerate(table.items()):
         color = style.SERIES[i % len(style.SERIES)]
         good = clear & np.isfinite(values)
-        pieces = [(times[good], values[good])] if good.any() else []
-        for target, parts in ((bridges, pieces), (lines, runs(times, values, clear))):
-            for xs, ys in parts:
-                for key, value in zip(LINKS, (xs, ys, color, channel), strict=True):
-                    target[key].append(value)
+        # One line a channel: each array travels alone, and NaN breaks a line at its gaps.
+        parts = (
+            (bridges, times[good], values[good]),
+            (lines, times, np.where(good, values, np.nan)),
+        )
+        for target, xs, ys in parts:
+            for key, value in zip(LINKS, (xs, ys, color, channel), strict=True):
+                target[key].append(value)
         there = np.flatnonzero(np.isfinite(values))
         dots["time"].extend(times[there])
         dots["value"].extend(float(value) for value in values[there])

@@ -27,7 +27,7 @@ class Health(Base):
         except Refusal:
             raise
         except Exception as error:  # whatever it is, the server is not healthy
-            _log.warning("not ready: %s", error)
+            _log.debug("not ready: %s", error)
             self.answer({"status": "failing", "error": f"{type(error).__name__}: {error}"}, 503)
         else:
             self.answer({"status": "ok"} | found)
