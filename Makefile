@@ -20,10 +20,13 @@ serve: env
 
 env: $(READY)
 
-# A wheel of torch that pip already knows of (PIP_FIND_LINKS) is taken first.
+# A wheel of torch that pip already knows of (PIP_FIND_LINKS) is taken first. To pip one build is as
+# good as the other, so when the choice changes the old one has to go first.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	if ls .venv/.ready-* 2>/dev/null | grep -qv 'ready-$(TORCH)$$'; then \
+	  $(BIN)/python -m pip uninstall --yes --quiet torch; fi
 ifeq ($(TORCH),cpu)
 	$(PIP) --no-deps --no-index torch==$(TORCH_VERSION) 2>/dev/null \
 	  || $(PIP) --no-deps --index-url $(TORCH_INDEX_cpu) torch==$(TORCH_VERSION)
