@@ -12,7 +12,7 @@ BIN = .venv/bin
 READY = .venv/.ready-$(TORCH)
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: serve env demo test lint types proof bench checkpoints screenshots clean
+.PHONY: serve env demo test lint types bench checkpoints screenshots clean
 
 serve: env
 	$(BIN)/python -m deepfeatures demo
@@ -42,7 +42,7 @@ demo: env
 	$(BIN)/python -m deepfeatures demo
 
 test: env lint types
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest
 
 lint: env
 	$(BIN)/ruff check .
@@ -50,10 +50,6 @@ lint: env
 
 types: env
 	$(BIN)/mypy
-
-# Longer proofs that `make test` leaves out.
-proof: env
-	$(BIN)/python -m pytest -m "slow"
 
 bench: env
 	$(BIN)/python benchmarks/indices.py

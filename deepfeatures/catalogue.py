@@ -1,8 +1,8 @@
 """The intake catalogue of a workspace: which cubes there are and where.
 
 The file is an intake 2 catalogue (``intake.open_catalog(path)[name].read()`` gives the lazy
-dataset). A catalogue from elsewhere is code, so ours is never executed to list it: it is read as
-plain YAML, each entry must be of the one known reader, and each URL must lie in the workspace.
+dataset). A catalogue is code, so the package itself never executes one: it reads it as plain
+YAML, each entry must be of the one known reader, and each URL must lie in the workspace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import intake
 import numpy as np
 import xarray as xr
 import yaml
@@ -112,11 +111,6 @@ def remove(ws: Workspace, name: str) -> None:
 def open(ws: Workspace, name: str) -> xr.Dataset:  # noqa: A001 (reads as catalogue.open)
     """Open a cube lazily."""
     return store.open(url(ws, name))
-
-
-def read(path: str | os.PathLike[str], name: str) -> xr.Dataset:
-    """Open a cube of any catalogue file of ours through intake itself."""
-    return intake.open_catalog(str(path))[name].read()
 
 
 def info(ws: Workspace, name: str) -> dict[str, Any]:

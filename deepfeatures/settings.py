@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder with the user's catalogue, cubes, models, jobs and places."""
+    """A folder with the user's catalogue, cubes, models and jobs."""
 
     home: Path
     """The folder itself, absolute."""
@@ -40,11 +40,6 @@ class Workspace:
     def jobs_db(self) -> Path:
         """SQLite database of the jobs."""
         return self.home / "jobs.db"
-
-    @property
-    def places(self) -> Path:
-        """Folder of saved areas of interest (GeoJSON)."""
-        return self.home / "places"
 
 
 def workspace(home: str | os.PathLike[str] | None = None) -> Workspace:

@@ -28,7 +28,7 @@ def test_intake_reads_what_was_added(workspace):
     assert ds["reflectance"].chunks is not None
     ours = catalogue.open(workspace, "two-2")
     np.testing.assert_allclose(ds["reflectance"], ours["reflectance"], atol=1e-6)
-    assert catalogue.read(workspace.catalog, "one").sizes == ours.sizes
+    assert catalog["one"].read().sizes == ours.sizes
 
 
 def test_a_cube_is_described(workspace):

@@ -178,7 +178,7 @@ def test_nothing_has_the_code_zero():
 def test_the_table_gives_what_decoding_gives(dtype, scale, offset, fill, low, high):
     kind = np.iinfo(dtype)
     stored = np.arange(kind.min, kind.max + 1).astype(dtype).reshape(16, -1)
-    values = render.physical(stored, scale, offset)
+    values = stored.astype(np.float32) * np.float32(scale) + np.float32(offset)
     if fill is not None:
         values[stored == fill] = np.nan
     table = render.lookup(dtype, scale, offset, fill, low, high)
