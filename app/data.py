@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.request
 from functools import lru_cache
 from typing import Any
@@ -13,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from deepfeatures import catalogue, export, latent, reading, serve, store
+from deepfeatures.clouds import USABLE
 from deepfeatures.settings import Workspace
 
 SAMPLED = 60_000
@@ -33,12 +33,12 @@ def cubes(ws: Workspace) -> dict[str, dict[str, Any]]:
     found = {}
     for name in catalogue.names(ws):
         place = catalogue.url(ws, name)
-        found[name] = _info(ws, name, os.stat(os.path.join(place, "zarr.json")).st_mtime_ns)
+        found[name] = _info(ws, name, store.token(place))
     return found
 
 
 @lru_cache(maxsize=512)
-def _info(ws: Workspace, name: str, token: int) -> dict[str, Any]:
+def _info(ws: Workspace, name: str, token: str) -> dict[str, Any]:
     return catalogue.info(ws, name)
 
 
@@ -142,7 +142,7 @@ def _plane(cube: reading.OpenCube) -> tuple[latent.PCA, NDArray[np.floating]]:
         window = slice(t, t + 1), slice(0, height), slice(0, width)
         found = reading.values(cube, cube.channels, *window, level=level)
         vectors = np.stack([found[channel].ravel() for channel in cube.channels], axis=1)
-        usable = reading.read(cube, "valid", window, level=level).ravel() != 0
+        usable = reading.read(cube, "valid", window, level=level).ravel() == USABLE
         rows.append(vectors[usable & np.isfinite(vectors).all(axis=1)])
     pool = np.concatenate(rows)
     if len(pool) > SAMPLED:

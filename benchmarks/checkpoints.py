@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from deepfeatures import embed, netcdf, simulate
+from deepfeatures import embed, foreign, simulate
 from deepfeatures.embed import data, scores
 from deepfeatures.predictor import SHIPPED, Predictor
 from deepfeatures.tiles import Tile
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    cubes = {"be_31UDS": netcdf.read(args.data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc")}
+    cubes = {"be_31UDS": foreign.read(args.data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc")}
     cubes |= {f"simulated-{seed}": landscape(seed) for seed in SEEDS}
     unseen = landscape(UNSEEN)
     for kind in ("pca", "convtemporal"):

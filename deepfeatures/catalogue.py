@@ -2,7 +2,8 @@
 
 The file is an intake 2 catalogue (``intake.open_catalog(path)[name].read()`` gives the lazy
 dataset). A catalogue is code, so the package itself never executes one: it reads it as plain
-YAML, each entry must be of the one known reader, and each URL must lie in the workspace.
+YAML, each entry must be of the one known reader, and each place must lie in the workspace or
+below a URL that its owner listed (`Workspace.roots`). Keys are in the environment, never here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from deepfeatures.settings import Workspace, checked_name
 
 _DATA = "intake.readers.datatypes:Zarr"
 _READER = "intake.readers.readers:XArrayDatasetReader"
+_REMOTE = re.compile(r"s3://[a-z0-9.-]{3,63}(/(?!\.{1,2}(/|$))[A-Za-z0-9._=-]{1,100})*")
+"""What a remote place may look like: no keys, no queries, no steps upwards, no other driver."""
 _EMPTY: dict[str, Any] = {
     "version": 2, "data": {}, "entries": {}, "aliases": {}, "metadata": {},
     "user_parameters": {"CATALOG_DIR": ""},
@@ -52,31 +56,81 @@ def url(ws: Workspace, name: str) -> str:
     entry, data = content["entries"][token], content["data"][f"{token}.zarr"]
     if entry.get("reader") != _READER or data.get("datatype") != _DATA:
         raise ValueError(f"the entry {name!r} of {ws.catalog} has a reader that is not allowed")
-    place = Path(str(data["kwargs"]["url"]).replace("{CATALOG_DIR}", str(ws.home))).resolve()
+    text = str(data["kwargs"].get("url"))
+    if set(data["kwargs"]) != {"url"}:
+        raise ValueError(f"the entry {name!r} of {ws.catalog} has options that are not allowed")
+    if store.remote(text):
+        return _allowed(ws, text)
+    place = Path(text.replace("{CATALOG_DIR}", str(ws.home))).resolve()
     if ws.home not in place.parents:
         raise ValueError(f"the entry {name!r} of {ws.catalog} points outside the workspace")
     return str(place)
 
 
-def place(ws: Workspace, name: str) -> str:
-    """Give the place where a new cube of this name is to be written."""
-    return str(ws.cubes / f"{checked_name(name)}.zarr")
+def place(ws: Workspace, name: str, root: str | None = None) -> str:
+    """Give the place where a new cube of this name is to be written.
+
+    Parameters
+    ----------
+    ws
+        The workspace.
+    name
+        Name of the cube.
+    root
+        URL below which the store is to lie (``s3://bucket/prefix``); the workspace by default.
+
+    Raises
+    ------
+    ValueError
+        If the name can not be used, or `root` is not below one of ``ws.roots``.
+    """
+    file = f"{checked_name(name)}.zarr"
+    return _allowed(ws, f"{root.rstrip('/')}/{file}") if root else str(ws.cubes / file)
 
 
-def add(ws: Workspace, name: str) -> None:
+def _allowed(ws: Workspace, url: str) -> str:
+    """Return a remote place that lies below one of the roots of the workspace."""
+    if not _REMOTE.fullmatch(url):
+        raise ValueError(
+            f"{url[:200]!r} is no place for a cube; it must look like "
+            "s3://bucket/prefix/name.zarr (keys and endpoint come from the environment)"
+        )
+    if not any(url.startswith(f"{root.rstrip('/')}/") for root in ws.roots):
+        raise ValueError(
+            f"{url!r} lies below no root that this workspace allows; add its prefix to "
+            f"{ws.home / 'roots'} or to DEEPFEATURES_ROOTS"
+        )
+    return url
+
+
+def add(ws: Workspace, name: str, url: str | None = None) -> None:
     """List a cube that was written to `place`.
+
+    Parameters
+    ----------
+    ws
+        The workspace.
+    name
+        Name of the cube.
+    url
+        Where it was written, if not to the workspace.
 
     Raises
     ------
     FileNotFoundError
         If the store is not there or was never completed.
+    ValueError
+        If `url` is not below one of ``ws.roots``.
     """
-    group = store.arrays(place(ws, name))
+    checked_name(name)
+    local = url is None or url == place(ws, name)
+    found = place(ws, name) if local else _allowed(ws, str(url))
+    group = store.arrays(found)
     with _locked(ws):
         content = _load(ws)
         content["data"][f"{name}.zarr"] = {
             "datatype": _DATA,
-            "kwargs": {"url": f"{{CATALOG_DIR}}/cubes/{name}.zarr"},
+            "kwargs": {"url": f"{{CATALOG_DIR}}/cubes/{name}.zarr" if local else found},
             "metadata": {},
             "user_parameters": {},
         }

@@ -59,7 +59,8 @@ def geobox(ds: xr.Dataset) -> GeoBox:
         float(x[-1]) + step / 2,
         float(y[0]) + step / 2,
     )
-    return GeoBox.from_bbox(bounds, crs=crs(ds), shape=(y.size, x.size))
+    # tight, because otherwise the grid would be moved onto multiples of the pixel size
+    return GeoBox.from_bbox(bounds, crs=crs(ds), shape=(y.size, x.size), tight=True)
 
 
 def crs(ds: xr.Dataset) -> CRS:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Protocol
 
 import filelock
 import numpy as np
 import xarray as xr
+from odc.geo.geobox import GeoBox
 
-from deepfeatures import __version__, cards, catalogue, contract, store
+from deepfeatures import __version__, cards, catalogue, contract, makers, store, work
 from deepfeatures.aoi import AOI, window
 from deepfeatures.settings import Workspace, checked_name
+from deepfeatures.tiles import Tile
 
 DEFAULT_MODEL = "convtemporal"
 """The shipped network that is used unless another is asked for."""
@@ -79,10 +83,12 @@ def import_file(
     path: str | os.PathLike[str],
     *,
     date: str | None = None,
-    offset: float = 0.0,
+    offset: float | None = None,
+    mapping: Mapping[str, Any] | None = None,
+    clouds: str = "full",
     progress: Progress = None,
 ) -> str:
-    """Read a NetCDF cube into the workspace.
+    """Read somebody else's cube into the workspace.
 
     Parameters
     ----------
@@ -91,12 +97,16 @@ def import_file(
     name
         Name of the new cube.
     path
-        The file.
+        The file or store.
     date
         Day of a single image whose file does not say it.
     offset
         What is added to the reflectance, for files that kept the shift of processing baseline
-        04.00 (-0.1).
+        04.00 (-0.1); by default what the metadata of the file say, see `foreign.read`.
+    mapping
+        How the variables of an unknown form are to be understood, see `foreign.read`.
+    clouds
+        How clouds are looked for that the file's own mask misses, one of `clouds.METHODS`.
     progress
         Called with tiles done and tiles in all.
 
@@ -107,31 +117,35 @@ def import_file(
     ValueError
         If the file holds no cube that can be understood.
     """
-    from deepfeatures import netcdf
+    from deepfeatures import foreign
 
     checked_name(name)
-    source = Path(path)
-    ds = netcdf.read(source, offset=offset, date=date)
-    with _writing(ws, name):
-        plan = f"import {source.name} {source.stat().st_size} {offset} version={__version__}"
-        store.write(ds, catalogue.place(ws, name), plan, progress)
-        catalogue.add(ws, name)
-    return name
+    ds = foreign.read(path, offset=offset, date=date, mapping=mapping)
+    plan = f"import {Path(path).name} {_weight(path)} {offset} {mapping} {clouds}"
+    plan += f" version={__version__}"
+    return _written(ws, name, makers.Imported(ds, clouds), plan, progress=progress)
 
 
 def build(
     ws: Workspace,
     name: str,
     *,
-    lat: float,
-    lon: float,
-    edge_size: float,
+    area: AOI | GeoBox | Sequence[float],
     start: datetime.date | str,
     end: datetime.date | str,
     catalog: str,
-    collection: str | None = None,
-    resolution: float = 10.0,
+    clouds: str = "full",
+    nbar: str = "grid",
+    radar: str | None = None,
+    radar_collection: str | None = None,
+    despeckle: bool = False,
+    ground: str | None = None,
+    weather: str | None = None,
+    executor: Executor | None = None,
+    root: str | None = None,
     progress: Progress = None,
+    cancelled: Cancelled = None,
+    **request: Any,
 ) -> str:
     """Build a band cube from a STAC catalogue.
 
@@ -141,38 +155,69 @@ def build(
         The workspace.
     name
         Name of the new cube.
-    lat, lon
-        Centre [degree].
-    edge_size
-        Edge of the square [px].
+    area
+        Where: a polygon, a grid, or west, south, east, north in degrees; `makers.area` makes one
+        of a centre. Outside a polygon there are no values.
     start, end
         First and last day.
     catalog
         Address of a STAC API, path or address of a static catalogue, or the name of a preset.
-    collection
-        Collection to search; the preset's own by default.
-    resolution
-        Pixel size [m].
+    clouds
+        How clouds are looked for: ``full``, ``temporal`` or ``scl``, see `clouds.refine`.
+    nbar
+        Correction to a view from nadir: ``grid``, ``scene`` or ``off``, see `stac.sources`.
+    radar
+        Catalogue of Sentinel-1, as `catalog`; without it the cube has no radar.
+    radar_collection
+        Its collection; RTC by default where there is one.
+    despeckle
+        Whether the speckle of radar is filtered.
+    ground
+        Catalogue of elevation (Copernicus DEM) and land cover (WorldCover), as `catalog`.
+    weather
+        Daily drivers: NetCDF, Zarr or table, see `weather.read`.
+    executor
+        Who makes the tiles, see `work.workers`; None for the caller.
+    root
+        Folder or URL below which the store is written; the workspace by default.
     progress
         Called with tiles done and tiles in all.
+    cancelled
+        Asked between tiles.
+    request
+        ``collection``, ``resolution``, ``bands``, ``crs``, ``offset``, ``query`` and
+        ``resampling`` as in `stac.sources`.
+
+    Raises
+    ------
+    FileNotFoundError, ConnectionError, ValueError
+        One sentence that says what is wrong and the remedy.
     """
     from deepfeatures import stac
 
     checked_name(name)
-    grid = stac.square(lat, lon, edge_size, resolution)
-    ds = stac.load(
-        grid,
+    source = stac.sources(
+        area,
         catalog=catalog,
-        collection=collection,
         start=str(start),
         end=str(end),
-        chunk=store.edge((grid.shape.y, grid.shape.x)),
+        nbar=nbar,
+        angles_folder=ws.home / "angles",
+        **request,
     )
-    with _writing(ws, name):
-        plan = f"build from {catalog} {collection} version={__version__}"
-        store.write(ds, catalogue.place(ws, name), plan, progress)
-        catalogue.add(ws, name)
-    return name
+    maker = makers.Bands(source, clouds, area if isinstance(area, AOI) else None)
+    maker = makers.completed(
+        maker,
+        period=(str(start), str(end)),
+        radar=(radar, radar_collection) if radar else None,
+        despeckle=despeckle,
+        ground=ground,
+        weather=weather,
+    )
+    return _written(
+        ws, name, maker, f"build {maker.plan()} version={__version__}",
+        executor=executor, root=root, progress=progress, cancelled=cancelled,
+    )  # fmt: skip
 
 
 def materialise(
@@ -181,6 +226,8 @@ def materialise(
     indices: Sequence[str],
     *,
     out: str | None = None,
+    executor: Executor | None = None,
+    root: str | None = None,
     progress: Progress = None,
 ) -> str:
     """Store spectral indices of a band cube as an SI cube.
@@ -194,29 +241,47 @@ def materialise(
     """
     from deepfeatures import indices as engine
 
-    ds = catalogue.open(ws, name)
     target = out or f"{name}-indices"
-    template = _index_cube(ds, engine.select(ds, list(indices)), name)
-    with _writing(ws, target):
-        plan = f"indices of {name} {engine.CATALOGUE} version={__version__}"
-        writer = store.Writer.create(catalogue.place(ws, target), template, plan)
-        for tile in store.counted(writer, progress):
-            rows, columns = tile.core
-            part = ds[["reflectance", "valid"]].isel(y=rows, x=columns).load().chunk(time=64)
-            # One lazy array for each index, so that the writer holds one at a time.
-            each = [engine.select(part, [index]) for index in indices]
-            writer.write(tile, _index_cube(part, xr.concat(each, dim="index"), name))
-        writer.finish()
-        catalogue.add(ws, target)
-    return target
+    maker = makers.Indices(catalogue.url(ws, name), name, tuple(indices))
+    plan = f"indices of {name} {engine.CATALOGUE} version={__version__}"
+    return _written(ws, target, maker, plan, executor=executor, root=root, progress=progress)
 
 
-def _index_cube(ds: xr.Dataset, si: xr.DataArray, name: str) -> xr.Dataset:
-    attrs = {
-        "title": f"Spectral indices of {ds.attrs.get('title', name)}",
-        "source_cube": name,
-    }
-    return xr.Dataset({"si": si, "valid": ds["valid"]}, attrs=dict(ds.attrs) | attrs)
+def _weight(path: str | os.PathLike[str]) -> int:
+    """Give the bytes of a file or folder, by which a changed one is known; 0 for a URL."""
+    place = Path(path)
+    if place.is_dir():
+        return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    return place.stat().st_size if place.is_file() else 0
+
+
+class _Maker(Protocol):
+    """Knows the cube before its pixels, and makes the pixels of a tile."""
+
+    def template(self) -> xr.Dataset: ...
+
+    def __call__(self, tile: Tile) -> tuple[xr.Dataset, str]: ...
+
+
+def _written(
+    ws: Workspace,
+    name: str,
+    maker: _Maker,
+    plan: str,
+    *,
+    executor: Executor | None = None,
+    root: str | None = None,
+    progress: Progress = None,
+    cancelled: Cancelled = None,
+) -> str:
+    """Write the cube of a maker tile by tile, and list it when it is complete."""
+    with _writing(ws, name):
+        url = catalogue.place(ws, name, root)
+        writer = store.Writer.create(url, maker.template(), plan)
+        work.fill(writer, maker, executor=executor, progress=progress, cancelled=cancelled)
+        writer.finish(makers.lost(list(writer.reports().values())))
+        catalogue.add(ws, name, url)
+    return name
 
 
 def embed(
@@ -227,6 +292,8 @@ def embed(
     aoi: AOI | None = None,
     out: str | None = None,
     device: str = "auto",
+    executor: Executor | None = None,
+    root: str | None = None,
     progress: Progress = None,
     cancelled: Cancelled = None,
 ) -> str:
@@ -246,6 +313,11 @@ def embed(
         Name of the new cube.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    executor
+        Who makes whole tiles, see `work.workers`; by default this process, with a thread per core
+        inside each tile.
+    root
+        Folder or URL below which the store is written; the workspace by default.
     progress
         Called with tiles done and tiles in all.
     cancelled
@@ -267,26 +339,36 @@ def embed(
     from deepfeatures.predictor import Predictor
 
     ds = catalogue.open(ws, name)
-    predictor = Predictor.load(cards.locate(ws, model), device=device)
+    model_file = cards.locate(ws, model)
+    predictor = Predictor.load(model_file, device=device)
     target = out or feature_name(name, model, aoi)
     area, mask, period = None, None, None
     if aoi is not None:
         area, mask = window(aoi, contract.geobox(ds))
         days = np.datetime_as_string(ds["time"].values[[0, -1]], unit="D")
         period = (str(aoi.start or days[0]), str(aoi.end or days[1]))
-    with _writing(ws, target), infer.workers(predictor) as executor:
+    if executor is not None:
+        maker = infer.Features(
+            catalogue.url(ws, name), name, str(model_file), device, area, mask, period
+        )
+        return _written(
+            ws, target, maker, maker.plan(),
+            executor=executor, root=root, progress=progress, cancelled=cancelled,
+        )  # fmt: skip
+    with _writing(ws, target), infer.workers(predictor) as threads:
+        url = catalogue.place(ws, target, root)
         infer.run(
             predictor,
             ds.assign_attrs(cube_name=name),
-            catalogue.place(ws, target),
+            url,
             window=area,
             mask=mask,
             period=period,
-            executor=executor,
+            executor=threads,
             progress=progress,
             cancelled=cancelled,
         )
-        catalogue.add(ws, target)
+        catalogue.add(ws, target, url)
     return target
 
 

@@ -7,6 +7,7 @@ it was cut.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import deque
@@ -131,6 +132,58 @@ def run(
     writer.finish()
     if progress and not pending:
         progress(total, total)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Makes whole tiles of a feature cube, in whatever process or machine it is called."""
+
+    url: str
+    """Store of the source cube."""
+    name: str
+    """Name of the source cube."""
+    model: str
+    """File of the predictor."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    window: tuple[int, int, int, int] | None = None
+    """See `run`."""
+    mask: NDArray[np.bool_] | None = None
+    """See `run`."""
+    period: tuple[str, str] | None = None
+    """See `run`."""
+
+    def template(self) -> xr.Dataset:
+        """Give the feature cube to be, lazy and empty."""
+        predictor, ds, box, times = self._opened()
+        data.require(ds, predictor.channels)
+        return template(predictor, ds, window=box, times=times, mask=self.mask)
+
+    def plan(self) -> str:
+        """Give the words that tell this content from any other."""
+        return _plan(_loaded(self.model, self.device), self.mask)
+
+    def __call__(self, tile: Tile) -> tuple[xr.Dataset, str]:
+        """Make a tile in memory."""
+        predictor, ds, box, times = self._opened()
+        target = template(predictor, ds, window=box, times=times, mask=self.mask)
+        block = _blank(target, tile)
+        todo = parts(predictor, ds, times, box, tile)
+        for part, features in _computed(predictor, ds, todo, None):
+            _place(block, part, features, times, box, tile, self.mask)
+        return block, ""
+
+    def _opened(self) -> tuple[Predictor, xr.Dataset, tuple[int, int, int, int], slice]:
+        ds = store.open(self.url).assign_attrs(cube_name=self.name)
+        box, times = _window(ds, self.window, self.mask), _times(ds, self.period)
+        return _loaded(self.model, self.device), ds, box, times
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(model: str, device: str) -> Predictor:
+    # whole tiles are made side by side: threads inside of one product would only wait
+    torch.set_num_threads(1)
+    return Predictor.load(model, device=device)
 
 
 @contextmanager

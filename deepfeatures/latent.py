@@ -120,7 +120,7 @@ def sample(
     ValueError
         If the shapes do not fit or n is negative.
     """
-    valid = np.asarray(valid) != 0
+    valid = np.asarray(valid) == 1
     times, features, height, width = values.shape
     if valid.shape != (times, height, width) or n < 0:
         raise ValueError(

@@ -244,7 +244,8 @@ class Predictor:
 
 def usable(values: NDArray[np.floating], valid: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which pixel-dates ``(time, y, x)`` count: valid, and every channel finite."""
-    return np.asarray(valid, bool) & np.isfinite(values).all(axis=1)
+    # a mask may hold codes that say why a pixel is not usable: only 1 is usable
+    return (np.asarray(valid) == 1) & np.isfinite(values).all(axis=1)
 
 
 def network(card: Card) -> nn.Module:

@@ -41,6 +41,17 @@ class Workspace:
         """SQLite database of the jobs."""
         return self.home / "jobs.db"
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """URL prefixes below which cubes may lie as well.
+
+        The lines of the file ``roots`` in the workspace, and the words in ``DEEPFEATURES_ROOTS``.
+        """
+        file = self.home / "roots"
+        lines = file.read_text().splitlines() if file.is_file() else []
+        listed = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        return (*listed, *os.environ.get("DEEPFEATURES_ROOTS", "").split())
+
 
 def workspace(home: str | os.PathLike[str] | None = None) -> Workspace:
     """Give the workspace and make its folder if it is missing.

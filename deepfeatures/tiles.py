@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,17 @@ class Tile:
         return (
             slice(self.y0 - self.ry0, self.y1 - self.ry0),
             slice(self.x0 - self.rx0, self.x1 - self.rx0),
+        )
+
+    def grown(self, halo: int, shape: tuple[int, int]) -> Tile:
+        """Give the tile with a halo that is cut at the border of a raster of `shape`."""
+        rows, columns = shape
+        return replace(
+            self,
+            ry0=max(self.y0 - halo, 0),
+            ry1=min(self.y1 + halo, rows),
+            rx0=max(self.x0 - halo, 0),
+            rx1=min(self.x1 + halo, columns),
         )
 
     @property

@@ -76,7 +76,7 @@ def test_concurrent_updates_lose_nothing(workspace):
     assert sorted(catalogue.names(workspace)) == names
 
 
-@pytest.mark.parametrize("change", ["url", "reader", "datatype"])
+@pytest.mark.parametrize("change", ["url", "reader", "datatype", "options"])
 def test_entries_that_are_not_ours_are_refused(workspace, change):
     put(workspace, "one")
     content = yaml.safe_load(workspace.catalog.read_text())
@@ -84,8 +84,45 @@ def test_entries_that_are_not_ours_are_refused(workspace, change):
         content["data"]["one.zarr"]["kwargs"]["url"] = "{CATALOG_DIR}/../other.zarr"
     elif change == "reader":
         content["entries"]["one"]["reader"] = "os:system"
+    elif change == "options":
+        content["data"]["one.zarr"]["kwargs"]["storage_options"] = {"key": "k"}
     else:
         content["data"]["one.zarr"]["datatype"] = "intake.readers.datatypes:Python"
     workspace.catalog.write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match="not allowed|outside the workspace"):
         catalogue.url(workspace, "one")
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "s3://bucket/other",
+        "s3://bucket/ours-not",
+        "s3://bucket/ours/../other",
+        "s3://bucket/ours/./x",
+        "s3://key:secret@bucket/ours",
+        "s3://bucket/ours?endpoint_url=http://here",
+        "simplecache::s3://bucket/ours",
+        "https://bucket/ours",
+        "file:///tmp",
+        "/tmp",
+        "memory://bucket/ours",
+    ],
+)
+def test_places_that_nobody_listed_are_refused(workspace, monkeypatch, root):
+    monkeypatch.setenv("DEEPFEATURES_ROOTS", "s3://bucket/ours https://bucket/ours /tmp")
+    assert catalogue.place(workspace, "a", "s3://bucket/ours/") == "s3://bucket/ours/a.zarr"
+    with pytest.raises(ValueError, match="s3://bucket/prefix|DEEPFEATURES_ROOTS"):
+        catalogue.place(workspace, "a", root)
+    with pytest.raises(ValueError, match="s3://bucket/prefix|DEEPFEATURES_ROOTS"):
+        catalogue.add(workspace, "a", f"{root}/a.zarr")
+
+
+def test_an_entry_at_a_place_that_nobody_listed_is_refused(workspace):
+    put(workspace, "one")
+    content = yaml.safe_load(workspace.catalog.read_text())
+    content["data"]["one.zarr"]["kwargs"]["url"] = "s3://bucket/ours/one.zarr"
+    workspace.catalog.write_text(yaml.safe_dump(content))
+    for call in (catalogue.url, catalogue.open, catalogue.info, catalogue.remove):
+        with pytest.raises(ValueError, match="DEEPFEATURES_ROOTS"):
+            call(workspace, "one")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import made_stac
 import numpy as np
 import pytest
 import xarray as xr
@@ -310,3 +311,42 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
     assert "work: 100%" in text
     assert "4/4" in text
     assert "tile/s" in text
+
+
+def test_build_takes_a_box_and_conditions_and_names_what_is_lost(
+    shared_data: Path, tmp_path: Path, ws: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stac = tmp_path / "stac"
+    made_stac.make(shared_data, stac, 48, 3)
+    first = sorted(path for path in stac.iterdir() if path.is_dir())[0]
+    (first / "B11.tif").unlink()
+    lon, lat = made_stac.centre(stac)
+    box = [str(edge) for edge in (lon - 0.001, lat - 0.001, lon + 0.001, lat + 0.001)]
+    common = ["--start", "2018-01-01", "--end", "2018-12-31", "--stac", str(stac), "--workers", "1"]
+    text = answered(
+        capsys, ws, "build", "box", "--bbox", *box, *common, "--clouds", "scl", "--nbar", "off",
+        "--query", "eo:cloud_cover", "lte", "100", "--bands", "B04,B11",
+    )  # fmt: skip
+    assert "made box: 2 channels, 3 x" in text
+    assert "1 files could not be read; their dates are empty there:" in text
+    assert f"{first.name} B11:" in text
+    sentence = refused(capsys, ws, "build", "both", "--bbox", *box, "--lat", "50", *common)
+    assert "in one way: centre (lat, lon, edge size), box, or polygon" in sentence
+    sentence = refused(
+        capsys,
+        ws,
+        "build",
+        "none",
+        "--bbox",
+        *box,
+        *common,
+        "--query",
+        "eo:cloud_cover",
+        "lt",
+        "-1",
+    )
+    assert "no items fit" in sentence
+    sentence = refused(
+        capsys, ws, "build", "away", "--bbox", *box, *common, "--root", "s3://elsewhere/cubes"
+    )
+    assert "s3://elsewhere" in sentence

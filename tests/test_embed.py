@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepfeatures import embed, netcdf
+from deepfeatures import embed, foreign
 from deepfeatures.embed import data, scores, training
 from deepfeatures.embed.model import ConvTemporal
 from deepfeatures.fit import Config, fit
@@ -332,7 +332,7 @@ def test_simple_answers_agree_with_numpy() -> None:
 
 @pytest.fixture(scope="module")
 def judged(shared_data: Path) -> dict[str, dict[str, float]]:
-    ds = netcdf.read(shared_data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc")
+    ds = foreign.read(shared_data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc")
     found = {}
     for name in ("pca", "convtemporal"):
         predictor = Predictor.load(name)

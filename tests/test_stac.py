@@ -19,10 +19,11 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
 from shapely.geometry import box, mapping
 
-from deepfeatures import contract, netcdf, stac
+from deepfeatures import contract, foreign, stac
 from deepfeatures.aoi import AOI
 from deepfeatures.stac import plan, search
 from deepfeatures.stac.providers import COLOURS, PLAIN, SIZED, provider
+from deepfeatures.stac.signing import signer
 
 BOX = (3.0193042, 50.8130854, 3.028392, 50.8188427)
 CDSE = "cdse/S2A_MSIL2A_20200301T090901_N0500_R050_T35UPU_20230630T033416.json"
@@ -48,7 +49,7 @@ def answers(shared_data):
 @pytest.fixture(scope="module")
 def belgium(shared_data):
     """The cube that the COGs were made of."""
-    return netcdf.read(shared_data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc").load()
+    return foreign.read(shared_data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc").load()
 
 
 @pytest.fixture(scope="module")
@@ -161,18 +162,24 @@ def test_angles_are_read_in_all_dialects(answers):
     }
 
 
-def test_granules_of_one_pass_are_one_plane(answers):
+def test_granules_of_one_pass_are_one_date(answers):
     strip = answers("planetary_computer/site1-20200606-tall-strip-africa.geojson")
-    (plane,) = plan.planes(strip, ["B04"], 27.0)
-    assert len(plane.items) == 9
-    assert plane.offset == (0.0,)
-    dates = plan.planes(
+    (date,) = plan.dates(strip, ["B04"], 27.0)
+    assert len(date.scenes) == 9
+    assert {scene.assets["B04"].offset for scene in date.scenes} == {0.0}
+    dates = plan.dates(
         answers("planetary_computer/site2-2020_jun_jul-35MNM.geojson"), ["B04"], 27.0
     )
-    assert [str(plane.day) for plane in dates][:2] == ["2020-06-01", "2020-06-06"]
+    assert [str(date.time)[:10] for date in dates][:2] == ["2020-06-01", "2020-06-06"]
     assert len(dates) == 13
-    july = plan.planes(answers("cdse/search_sentinel-2-l2a_2020-07.json"), ["B04"], 9.0)
-    assert [len(plane.items) for plane in july] == [2, 2]
+    july = plan.dates(answers("cdse/search_sentinel-2-l2a_2020-07.json"), ["B04"], 9.0)
+    assert [len(date.scenes) for date in july] == [2, 2]
+
+
+@pytest.mark.parametrize(("path", "ends"), [(CDSE, "MTD_TL.xml"), (PC, "MTD_TL.xml")])
+def test_the_granule_metadata_are_found_in_all_dialects(answers, path, ends):
+    (date,) = plan.dates(answers(path), ["B04"], 27.0)
+    assert date.scenes[0].metadata.endswith(ends)
 
 
 def test_the_newest_processing_of_a_granule_wins(answers):
@@ -204,7 +211,7 @@ def test_one_scene_in_several_collections_is_known_as_one(answers):
     st.integers(0, 99),
 )
 @settings(max_examples=60)
-def test_planes_use_each_item_once_and_give_one_step_per_utc_day(minutes, longitude, seed):
+def test_dates_use_each_item_once_and_are_one_step_per_utc_day(minutes, longitude, seed):
     rng = np.random.default_rng(seed)
     items = []
     for index, minute in enumerate(minutes):
@@ -213,14 +220,16 @@ def test_planes_use_each_item_once_and_give_one_step_per_utc_day(minutes, longit
         fields = {"raster:offset": float(rng.choice([0.0, -0.1]))}
         item.add_asset("B04", pystac.Asset("B04.tif", extra_fields=fields))
         items.append(item)
-    planes = plan.planes(items, ["B04"], longitude)
-    assert sorted(item.id for p in planes for item in p.items) == sorted(i.id for i in items)
-    days = {plane.day: plane.time for plane in planes}
-    times = np.array(list(days.values()))
+    dates = plan.dates(items, ["B04"], longitude)
+    used = [scene for date in dates for scene in date.scenes]
+    assert sorted(scene.item for scene in used) == sorted(item.id for item in items)
+    times = np.array([date.time for date in dates])
     assert np.all(np.diff(times) > np.timedelta64(0))
     assert len(set(times.astype("datetime64[D]"))) == len(times)
-    assert all(plane.time == days[plane.day] for plane in planes)
-    assert all(plan.offset(i, i.assets["B04"]) == p.offset[0] for p in planes for i in p.items)
+    by_id = {item.id: item for item in items}
+    for scene in used:
+        item = by_id[scene.item]
+        assert scene.assets["B04"].offset == plan.offset(item, item.assets["B04"])
 
 
 def test_presets_are_known_by_name_and_by_address(answers):
@@ -238,9 +247,9 @@ def test_presets_are_known_by_name_and_by_address(answers):
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 def test_only_links_of_the_planetary_computer_are_signed():
-    from deepfeatures.stac.read import _signer
-
-    assert _signer()("http://127.0.0.1/B04.tif") == "http://127.0.0.1/B04.tif"
+    sign = signer("planetary-computer")
+    assert sign("http://127.0.0.1/B04.tif") == "http://127.0.0.1/B04.tif"
+    assert signer("http://127.0.0.1/stac")("s3://bucket/B04.tif") == "s3://bucket/B04.tif"
 
 
 # ------------------------------------------------------------------------------ whole cubes
@@ -266,7 +275,7 @@ def test_a_static_catalogue_gives_the_source_cube_back(shared_data, belgium):
     ds = stac.load(contract.geobox(belgium), catalog=shared_data / "cog" / "be_31UDS_stac")
     assert ds["reflectance"].chunks[0] == (1,) * 118
     _assert_same(ds.load(), belgium)
-    for name in netcdf.ANGLES:
+    for name in foreign.ANGLES:
         np.testing.assert_allclose(ds[name], belgium[name], atol=1e-4)
     assert len(json.loads(ds.attrs["source_items"])) == 118
     steps = " ".join(json.loads(ds.attrs["processing"]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deepfeatures import contract, store
+from deepfeatures.tiles import Tile
+
+PACKED = {"reflectance": "uint16", "backscatter": "int16"}
+"""Variables that are stored as integers."""
 
 
 def tree(path: Path) -> dict[str, str]:
@@ -127,6 +133,86 @@ def test_a_killed_writer_resumes_to_the_same_bytes(tmp_path):
     assert not (tmp_path / "parts.zarr.journal").exists()
 
 
+def test_a_tile_that_is_written_again_gives_the_same_bytes(tmp_path):
+    ds = bands_cube(times=20, height=150, width=140, bands=("B04",))
+    store.write(ds, str(tmp_path / "once.zarr"))
+    writer = store.Writer.create(str(tmp_path / "again.zarr"), ds)
+    for tile in (*writer.tiles, *writer.tiles[1:3]):
+        rows, columns = tile.core
+        writer.write(tile, ds.isel(y=rows, x=columns))
+    writer.finish()
+    assert tree(tmp_path / "again.zarr") == tree(tmp_path / "once.zarr")
+
+
+def _write_tile(writer: store.Writer, tile: Tile) -> None:
+    rows, columns = tile.core
+    ds = bands_cube(times=5, height=260, width=200, bands=("B04", "B08"))
+    writer.write(tile, ds.isel(y=rows, x=columns))
+
+
+def test_processes_write_tiles_side_by_side(tmp_path):
+    ds = bands_cube(times=5, height=260, width=200, bands=("B04", "B08"))
+    store.write(ds, str(tmp_path / "one.zarr"))
+    writer = store.Writer.create(str(tmp_path / "many.zarr"), ds)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_write_tile, [writer] * 6, writer.tiles))
+    writer.finish()
+    assert tree(tmp_path / "many.zarr") == tree(tmp_path / "one.zarr")
+
+
+def test_stored_integers_are_written_as_they_are(tmp_path, tiny_bands):
+    ds = with_everything(tiny_bands)
+    store.write(ds, str(tmp_path / "floats.zarr"))
+    raw = store.arrays(str(tmp_path / "floats.zarr"))
+    coded = ds.assign(
+        {name: (ds[name].dims, raw[name][:], ds[name].attrs) for name in PACKED},
+    )
+    assert {name: coded[name].dtype.name for name in PACKED} == PACKED
+    store.write(coded, str(tmp_path / "codes.zarr"))
+    assert tree(tmp_path / "codes.zarr") == tree(tmp_path / "floats.zarr")
+
+
+def test_reports_are_kept_until_the_store_is_complete(tmp_path):
+    url = str(tmp_path / "a.zarr")
+    ds = bands_cube(times=2, height=200, width=90, bands=("B04",))
+    writer = store.Writer.create(url, ds, "plan")
+    for tile, report in zip(writer.tiles, ("", '["lost.tif"]'), strict=True):
+        rows, columns = tile.core
+        writer.write(tile, ds.isel(y=rows, x=columns), report)
+    again = store.Writer.create(url, ds, "plan")
+    assert again.pending() == []
+    assert again.reports() == {"128-0": '["lost.tif"]'}
+    with pytest.raises(ValueError, match="own"):
+        again.finish({"version": "mine"})
+    again.finish({"lost_assets": '["lost.tif"]'})
+    assert again.reports() == {}
+    assert store.open(url).attrs == {**ds.attrs, "lost_assets": '["lost.tif"]'}
+    version = str(store.arrays(url).attrs["version"])
+    store.write(ds, url, "plan")
+    assert str(store.arrays(url).attrs["version"]) == version, "what was complete was written again"
+    store.remove(url)
+    store.write(ds, url, "plan")
+    assert str(store.arrays(url).attrs["version"]) == version.split("-")[0] != version
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 3000))
+def test_a_tile_of_one_channel_stays_small(height, width, dates):
+    side = store.edge((height, width), dates)
+    assert side % store.EDGE == 0
+    assert side**2 * min(dates, 200) * 2 <= 27e6
+    assert side == 128 or dates <= 200 < max(height, width)
+
+
+def test_long_series_get_small_shards_and_dask_chunks_follow_them(tmp_path):
+    for times, side in ((2, 256), (201, 128)):
+        ds = bands_cube(times=times, height=64, width=513, bands=("B04",))
+        url = str(tmp_path / f"{times}.zarr")
+        store.write(ds, url)
+        raw = store.arrays(url)
+        assert {raw[name].shards[-1] for name in ("reflectance", "valid", "scl")} == {side}
+        assert store.open(url)["reflectance"].chunksizes["x"][0] == side
+
+
 def test_another_plan_starts_anew_but_never_over_a_complete_cube(tmp_path, tiny_bands):
     url = str(tmp_path / "a.zarr")
     first = store.Writer.create(url, tiny_bands, "one")
@@ -172,4 +258,25 @@ def test_overviews_follow_the_full_raster(tmp_path):
     assert sorted(group["overviews"].group_keys()) == ["2"]
     full, half = group["reflectance"][:], group["overviews/2/reflectance"][:]
     assert np.array_equal(half, store.coarsen(full, 2, 0))
-    assert group["overviews/2/valid"].shape == (3, 130, 150)
+    usable = (group["valid"][:] == 1).astype(np.uint8)
+    assert np.array_equal(group["overviews/2/valid"][:], store.coarsen(usable, 2, None))
+
+
+def test_overviews_count_pixels_that_are_usable(tmp_path):
+    ds = bands_cube(times=1, height=256, width=256, bands=("B04",))
+    ds["valid"].values[:] = np.where(np.arange(256) % 4 < 2, 2, 1)
+    ds["valid"].values[:, :, ::2] = 1
+    ds["valid"].attrs |= {"flag_values": [0, 1, 2], "flag_meanings": "no_data usable cloud"}
+    store.write(ds, str(tmp_path / "a.zarr"))
+    half = store.arrays(str(tmp_path / "a.zarr"))["overviews/2/valid"]
+    assert np.all(half[:] == 1), "half of the parts is enough"
+    assert half.attrs["flag_meanings"] == "not_usable usable"
+
+
+def test_deep_overviews_do_not_depend_on_how_they_are_read(tmp_path):
+    ds = bands_cube(times=2, height=300, width=520, bands=("B04",))
+    store.write(ds, str(tmp_path / "a.zarr"))
+    group = store.arrays(str(tmp_path / "a.zarr"))
+    assert sorted(group["overviews"].group_keys()) == ["2", "4"]
+    full, quarter = group["reflectance"][:], group["overviews/4/reflectance"][:]
+    assert np.array_equal(quarter, store.coarsen(full, 4, 0))

@@ -9,6 +9,8 @@ import argparse
 import importlib
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,35 +35,80 @@ def demo(args: argparse.Namespace, ws: Workspace) -> Answer:
 
 def build(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Build a band cube from a STAC catalogue."""
-    from deepfeatures import cube
+    from deepfeatures import cube, makers
 
-    with progress.shown("build") as report:
+    area = makers.area(
+        lat=args.lat,
+        lon=args.lon,
+        edge_size=args.edge_size,
+        units=args.units,
+        bbox=args.bbox,
+        polygon=_area(args.aoi),
+        resolution=args.resolution,
+    )
+    with progress.shown("build") as report, _workers(args) as executor:
         name = cube.build(
             ws,
             args.name,
-            lat=args.lat,
-            lon=args.lon,
-            edge_size=args.edge_size,
+            area=area,
             start=args.start,
             end=args.end,
             catalog=args.stac,
             collection=args.collection,
             resolution=args.resolution,
+            bands=args.bands,
+            query=_query(args.query),
+            resampling=args.resampling,
+            nbar=args.nbar,
+            clouds=args.clouds,
+            radar=args.stac if args.radar == "" else args.radar,
+            radar_collection=args.radar_collection,
+            despeckle=args.despeckle,
+            ground=args.stac if args.ground == "" else args.ground,
+            weather=args.weather,
+            executor=executor,
+            root=args.root,
             progress=report,
         )
     return _made(ws, name)
 
 
+def _workers(args: argparse.Namespace) -> AbstractContextManager[Executor | None]:
+    from deepfeatures import work
+
+    return work.workers(args.workers, processes=args.processes, scheduler=args.scheduler)
+
+
+def _query(conditions: Sequence[Sequence[str]] | None) -> dict[str, dict[str, Any]]:
+    """Give the conditions of the command line as a query; numbers are compared as numbers."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, operator, text in conditions or ():
+        value: Any = text
+        with suppress(ValueError):
+            value = float(text)
+        found.setdefault(name, {})[operator] = value
+    return found
+
+
 def import_file(args: argparse.Namespace, ws: Workspace) -> Answer:
-    """Read a NetCDF cube."""
-    from deepfeatures import cube
+    """Read somebody else's cube, and say what was changed at the door."""
+    from deepfeatures import cube, foreign
 
     with progress.shown("import") as report:
         day = str(args.date) if args.date else None
         name = cube.import_file(
-            ws, args.name, args.path, date=day, offset=args.offset, progress=report
+            ws,
+            args.name,
+            args.path,
+            date=day,
+            offset=args.offset,
+            mapping=foreign.parse(args.map) if args.map else None,
+            clouds=args.clouds,
+            progress=report,
         )
-    return _made(ws, name)
+    found, said = _made(ws, name)
+    changes = found["attrs"].get("processing", [])
+    return found, "\n".join([said, *(f"- {change}" for change in changes)])
 
 
 def listing(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -116,8 +163,11 @@ def indices(args: argparse.Namespace, ws: Workspace) -> Answer:
             f"the set {args.set!r} has no index that the bands of {args.name!r} allow; "
             f"choose one of {', '.join(domains)}"
         )
-    with progress.shown("indices") as report:
-        name = cube.materialise(ws, args.name, wanted, out=args.out, progress=report)
+    with progress.shown("indices") as report, _workers(args) as executor:
+        name = cube.materialise(
+            ws, args.name, wanted,
+            out=args.out, executor=executor, root=args.root, progress=report,
+        )  # fmt: skip
     return _made(ws, name)
 
 
@@ -168,7 +218,11 @@ def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
     area = _area(args.aoi)
     from deepfeatures import cube
 
-    with progress.shown("embed") as report:
+    spread = args.workers or args.processes or args.scheduler
+    with (
+        progress.shown("embed") as report,
+        _workers(args) if spread else nullcontext() as executor,
+    ):
         name = cube.embed(
             ws,
             args.name,
@@ -176,6 +230,8 @@ def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
             aoi=area,
             out=args.out,
             device=args.device,
+            executor=executor,
+            root=args.root,
             progress=report,
         )
     return _made(ws, name)
@@ -198,6 +254,27 @@ def export(args: argparse.Namespace, ws: Workspace) -> Answer:
     size = path.stat().st_size
     found = {"path": str(path), "bytes": size, "dims": dict(selection.sizes)}
     return found, f"wrote {path} ({size / 1e6:.2f} MB)"
+
+
+def nbar(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Correct a product to a view from nadir, or write the c-factor of a granule."""
+    from deepfeatures import granule, safe
+
+    source = Path(args.path)
+    if not source.is_dir():
+        path = granule.write(args.path, Path(args.out))
+        return {"path": str(path)}, f"wrote {path}"
+    with progress.shown("nbar") as report:
+        done = safe.correct(source, Path(args.out), progress=report)
+    found = {
+        "written": [str(path) for path in done.written],
+        "kept": [str(path) for path in done.kept],
+        "uncorrected_bands": list(done.uncorrected),
+    }
+    text = f"wrote {len(done.written)} files to {args.out}"
+    text += f", {len(done.kept)} were complete" if done.kept else ""
+    left = ", ".join(done.uncorrected)
+    return found, text + (f"; {left} have no coefficients and are left out" if left else "")
 
 
 def serve(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -248,7 +325,13 @@ def _made(ws: Workspace, name: str) -> Answer:
 
     found = catalogue.info(ws, name)
     size = " x ".join(str(found["dims"][dim]) for dim in ("time", "y", "x"))
-    return found, f"made {name}: {len(found['channels'])} channels, {size} (dates, rows, columns)"
+    made = f"made {name}: {len(found['channels'])} channels, {size} (dates, rows, columns)"
+    lost = found["attrs"].get("lost_assets", [])
+    lines = [f"  {one['date']} {one['item']} {one['asset']}: {one['reason']}" for one in lost]
+    if lines:
+        count = found["attrs"]["lost_assets_count"]
+        made += f"\n{count} files could not be read; their dates are empty there:"
+    return found, "\n".join([made, *lines])
 
 
 def _area(path: str | None) -> AOI | None:

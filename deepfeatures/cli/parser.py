@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from datetime import date
+from typing import Any
 
 from deepfeatures import __version__
-from deepfeatures.cli import commands
+from deepfeatures.cli import commands, minicubes
 from deepfeatures.settings import checked_name
 
 FORMATS = ("zarr", "netcdf", "geotiff", "csv")
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     _shared(common)
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_make, _look, _models, _use, _jobs):
+    for add in (_make, _look, _models, _use, _minicubes, _jobs):
         add(sub, common)
     return top
 
@@ -53,9 +54,47 @@ def _make(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         "build", parents=[common], help="build a band cube from a STAC catalogue"
     )
     build.add_argument("name", type=_name)
-    build.add_argument("--lat", type=_latitude, required=True, help="latitude of the centre")
-    build.add_argument("--lon", type=_longitude, required=True, help="longitude of the centre")
-    build.add_argument("--edge-size", type=_positive, required=True, help="edge in pixels")
+    _place(build)
+    _source(build)
+    _clouds(build)
+    _beside(build)
+    _spread(build)
+    build.set_defaults(run=commands.build)
+
+    read = sub.add_parser(
+        "import", parents=[common], help="read somebody else's cube into the workspace"
+    )
+    read.add_argument("name", type=_name)
+    read.add_argument("path")
+    read.add_argument("--date", type=_day, help="day of an image whose file does not say it")
+    read.add_argument(
+        "--offset", type=float,
+        help="added to the reflectance: -0.1 for files that kept the shift of baseline 04.00 "
+        "(default: what the file says of each date)",
+    )  # fmt: skip
+    read.add_argument(
+        "--map", nargs="+", action="extend", metavar="FILE.json|KEY=VALUE",
+        help="what the variables of a file are: B04=red scale=1e-4 crs=EPSG:32631 ...",
+    )  # fmt: skip
+    _clouds(read)
+    read.set_defaults(run=commands.import_file)
+
+
+def _place(build: argparse.ArgumentParser) -> None:
+    where = build.add_argument_group("place: a centre, a box or a polygon")
+    where.add_argument("--lat", type=_latitude, help="latitude of the centre")
+    where.add_argument("--lon", type=_longitude, help="longitude of the centre")
+    where.add_argument("--edge-size", type=_above_zero, help="edge of the square")
+    where.add_argument("--units", choices=("px", "m"), default="px", help="of the edge size (px)")
+    where.add_argument(
+        "--bbox", type=float, nargs=4, metavar=("WEST", "SOUTH", "EAST", "NORTH"),
+        help="box in degrees",
+    )  # fmt: skip
+    where.add_argument("--aoi", metavar="FILE", help="polygon, GeoJSON in longitude/latitude")
+    where.add_argument("--resolution", type=_metres, default=10.0, help="pixel size in metres (10)")
+
+
+def _source(build: argparse.ArgumentParser) -> None:
     build.add_argument("--start", type=_day, required=True, help="first day, YYYY-MM-DD")
     build.add_argument("--end", type=_day, required=True, help="last day, YYYY-MM-DD")
     build.add_argument(
@@ -63,18 +102,53 @@ def _make(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         help="a STAC API, a static catalogue, or a preset (earth-search)",
     )  # fmt: skip
     build.add_argument("--collection", help="collection (default: that of the preset)")
-    build.add_argument("--resolution", type=_metres, default=10.0, help="pixel size in metres (10)")
-    build.set_defaults(run=commands.build)
-
-    read = sub.add_parser("import", parents=[common], help="read a NetCDF cube into the workspace")
-    read.add_argument("name", type=_name)
-    read.add_argument("path")
-    read.add_argument("--date", type=_day, help="day of an image whose file does not say it")
-    read.add_argument(
-        "--offset", type=float, default=0.0,
-        help="added to the reflectance: -0.1 for files that kept the shift of baseline 04.00",
+    build.add_argument("--bands", type=_list, metavar="A,B", help="bands (default: all)")
+    build.add_argument(
+        "--query", nargs=3, action="append", metavar=("PROPERTY", "OPERATOR", "VALUE"),
+        help="a condition on the items, such as: eo:cloud_cover lt 30 (operators: eq neq lt lte "
+        "gt gte); may be given several times",
     )  # fmt: skip
-    read.set_defaults(run=commands.import_file)
+    build.add_argument(
+        "--resampling", choices=("nearest", "bilinear", "cubic"), default="nearest",
+        help="how bands coarser than the grid are brought onto it (nearest)",
+    )  # fmt: skip
+    build.add_argument(
+        "--nbar", choices=("grid", "scene", "off"), default="grid",
+        help="correct to a view from nadir with the angles of the granule metadata (grid), also "
+        "with the mean angles of a scene where there are no others (scene), or not (off)",
+    )  # fmt: skip
+
+
+def _clouds(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--clouds", choices=("full", "temporal", "scl"), default="full",
+        help="look for clouds with the scene classification, in time and with a network (full), "
+        "without the network (temporal), or with the scene classification alone (scl)",
+    )  # fmt: skip
+
+
+def _beside(build: argparse.ArgumentParser) -> None:
+    beside = build.add_argument_group("beside reflectance")
+    same: dict[str, Any] = {"nargs": "?", "const": "", "metavar": "URL|PATH|PRESET"}
+    beside.add_argument("--radar", help="add Sentinel-1 of a catalogue (that of --stac)", **same)
+    beside.add_argument("--radar-collection", help="its collection (RTC where there is one)")
+    beside.add_argument("--despeckle", action="store_true", help="filter the speckle of radar")
+    beside.add_argument("--ground", help="add elevation and land cover of a catalogue", **same)
+    beside.add_argument(
+        "--weather", metavar="URL|PATH", help="add daily weather from NetCDF, Zarr or a table"
+    )
+
+
+def _spread(command: argparse.ArgumentParser) -> None:
+    work = command.add_argument_group("who works")
+    work.add_argument(
+        "--workers", type=_positive, help="threads (default: one per core, 4 at most)"
+    )
+    work.add_argument("--processes", action="store_true", help="processes instead of threads")
+    work.add_argument("--scheduler", metavar="tcp://...", help="a Dask cluster")
+    work.add_argument(
+        "--root", metavar="URL", help="where the store is written (default: the workspace)"
+    )
 
 
 def _look(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -122,6 +196,7 @@ def _use(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> No
     which.add_argument("--set", metavar="SET", help="a group: vegetation, water, soil, ...")
     which.add_argument("--all", action="store_true", help="all that the bands of the cube allow")
     indices.add_argument("--out", type=_name, help="name of the new cube")
+    _spread(indices)
     indices.set_defaults(run=commands.indices)
 
     embed = sub.add_parser("embed", parents=[common], help="make the feature cube of a band cube")
@@ -130,6 +205,7 @@ def _use(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> No
     embed.add_argument("--aoi", metavar="FILE", help="area, GeoJSON in longitude/latitude")
     embed.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     embed.add_argument("--out", type=_name, help="name of the new cube")
+    _spread(embed)
     embed.set_defaults(run=commands.embed)
 
     export = sub.add_parser("export", parents=[common], help="write a selection to a file")
@@ -142,10 +218,76 @@ def _use(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> No
     export.add_argument("--channels", type=_list, metavar="A,B", help="bands, indices or features")
     export.set_defaults(run=commands.export)
 
+    nbar = sub.add_parser("nbar", parents=[common], help="correct a product to a view from nadir")
+    nbar.add_argument(
+        "path", help="a .SAFE folder of level 2A, or the metadata of a granule (MTD_TL.xml)"
+    )
+    nbar.add_argument(
+        "--out", required=True, metavar="PATH",
+        help="folder for the bands as COG, or NetCDF file for the c-factor of the granule",
+    )  # fmt: skip
+    nbar.set_defaults(run=commands.nbar)
+
     serve = sub.add_parser("serve", parents=[common], help="serve the page and its HTTP routes")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=_port, help="port (default: PORT, else 5006)")
     serve.set_defaults(run=commands.serve)
+
+
+def _minicubes(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    top = sub.add_parser("minicube", help="make minicubes in the form of DeepExtremeCubes")
+    tasks = top.add_subparsers(dest="what", metavar="WHAT", required=True)
+    make = tasks.add_parser("make", parents=[common], help="make a minicube of a band cube")
+    make.add_argument("name", type=_name, help="the band cube")
+    make.add_argument("--lat", type=_latitude, help="latitude of the middle (that of the cube)")
+    make.add_argument("--lon", type=_longitude, help="longitude of the middle (that of the cube)")
+    make.add_argument("--start", type=_day, help="first day (that of the cube)")
+    make.add_argument("--end", type=_day, help="last day (that of the cube)")
+    make.add_argument("--out", required=True, metavar="FOLDER", help="folder of the minicubes")
+    make.set_defaults(run=minicubes.make)
+    update = tasks.add_parser("update", parents=[common], help="replace components of a minicube")
+    update.add_argument("path", metavar="PATH", help="the minicube")
+    update.add_argument("--from", dest="name", type=_name, required=True, metavar="CUBE")
+    update.add_argument(
+        "--component", nargs="+", action="extend", required=True, metavar="NAME",
+        help="s2 mask dem landcover era5 events",
+    )  # fmt: skip
+    update.set_defaults(run=minicubes.update)
+    for one in (make, update):
+        one.add_argument("--weather", metavar="PATH|URL", help="daily weather (that of the cube)")
+        one.add_argument(
+            "--events-from", metavar="PATH|URL", help="long record of weather that shows extremes"
+        )
+    _sites(tasks, common)
+
+
+def _sites(tasks: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    sites = tasks.add_parser("sites", parents=[common], help="draw sites from candidates")
+    sites.add_argument(
+        "--landcover", required=True, metavar="FILE",
+        help="raster of classes, or CSV with lon, lat, class and climate",
+    )  # fmt: skip
+    sites.add_argument("--count", type=_positive, required=True, help="sites wanted")
+    sites.add_argument("--min-distance", type=float, required=True, metavar="KM")
+    sites.add_argument("--climate", nargs="*", metavar="COLUMN", help="(temperature precipitation)")
+    sites.add_argument("--bins", type=_positive, default=4, help="classes of each climate (4)")
+    sites.set_defaults(run=minicubes.sites)
+    folds = tasks.add_parser("folds", parents=[common], help="split sites into folds by blocks")
+    folds.add_argument("sites", metavar="CSV", help="lon, lat, and time to split years as well")
+    folds.add_argument("--block", type=float, default=100.0, metavar="KM", help="edge (100)")
+    folds.add_argument(
+        "--buffer", type=float, required=True, metavar="KM",
+        help="sites of different folds are farther apart",
+    )  # fmt: skip
+    folds.add_argument("--buffer-days", type=float, default=0.0, metavar="DAYS")
+    folds.add_argument(
+        "--shares", type=float, nargs=3, default=(0.7, 0.15, 0.15), metavar="SHARE",
+        help="train, validation, test (0.7 0.15 0.15)",
+    )  # fmt: skip
+    folds.set_defaults(run=minicubes.folds)
+    for one in (sites, folds):
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--out", required=True, metavar="CSV")
 
 
 def _jobs(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -215,6 +357,10 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def _above_zero(text: str) -> float:
+    return _number(text, 1e-3, 1e9, "a length above zero")
 
 
 def _port(text: str) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deepfeatures import contract, tiles
 from deepfeatures.bands import BANDS
+from deepfeatures.clouds import USABLE
 
 EDGE = 64
 """Edge of the blocks that are read for training [px]."""
@@ -70,7 +71,7 @@ def read(
     part = ds[[variable, "valid"]].isel(time=times, y=rows, x=columns)
     part = part.sel({dim: list(channels)}).compute(scheduler="threads")
     values = part[variable].transpose("time", dim, "y", "x").values.astype(np.float32, copy=False)
-    return Block(values, part["valid"].values.astype(bool), days(part))
+    return Block(values, part["valid"].values == USABLE, days(part))
 
 
 def places(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,18 +67,13 @@ def open(url: str, name: str = "") -> OpenCube:  # noqa: A001 (reads as reading.
     FileNotFoundError
         If there is no store, or it was never completed.
     """
-    try:
-        state = os.stat(os.path.join(url, "zarr.json"))
-        token = f"{state.st_mtime_ns}-{state.st_ino}-{state.st_size}"
-    except OSError:
-        token = str(store.arrays(url).attrs["version"])
-    return _open(url, name or url.rstrip("/").rsplit("/", 1)[-1], token)
+    return _open(url, name or url.rstrip("/").rsplit("/", 1)[-1], store.token(url))
 
 
 @lru_cache(maxsize=32)
 def _open(url: str, name: str, token: str) -> OpenCube:
     ds = store.open(url)
-    with zarr.config.set(store.READING):
+    with zarr.config.set(store.pipeline(url)):
         group = store.arrays(url)
         kind = contract.kind(ds)
         variable = contract.MAIN[kind][0]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepfeatures.aoi import AOI, window
+from deepfeatures.clouds import USABLE
 from deepfeatures.reading.chunks import read
 from deepfeatures.reading.opened import OpenCube, checked
 from deepfeatures.reading.values import derive, spans, values
@@ -86,7 +87,7 @@ def series(
         )
     whole = slice(0, len(cube.times))
     rows, columns = slice(row, row + 1), slice(column, column + 1)
-    valid = read(cube, "valid", (whole, rows, columns))[:, 0, 0] != 0
+    valid = read(cube, "valid", (whole, rows, columns))[:, 0, 0] == USABLE
     found = values(cube, checked(cube, channels), whole, rows, columns)
     flat = {channel: array[:, 0, 0] for channel, array in found.items()}
     if masked:
@@ -133,7 +134,7 @@ def area_series(
     count = {channel: np.zeros(t1 - t0, np.int64) for channel in wanted}
     rows, columns = slice(y0, y1), slice(x0, x1)
     for times in spans(cube, t0, t1):
-        usable = read(cube, "valid", (times, rows, columns))[:, inside] != 0
+        usable = read(cube, "valid", (times, rows, columns))[:, inside] == USABLE
         found = derive(cube, wanted, _fetch(cube, times, rows, columns, inside))
         for channel, array in found.items():
             for at, line in enumerate(array):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepfeatures import indices, render
+from deepfeatures.clouds import USABLE
 from deepfeatures.reading.chunks import read, runs
 from deepfeatures.reading.opened import OpenCube, checked
 
@@ -99,7 +100,7 @@ def limits(cube: OpenCube, channel: str) -> tuple[float, float]:
     sample = []
     for t in chosen.tolist():
         times = slice(t, t + 1)
-        valid = read(cube, "valid", (times, rows, columns), level=level) != 0
+        valid = read(cube, "valid", (times, rows, columns), level=level) == USABLE
         found = values(cube, [channel], times, rows, columns, level=level)[channel]
         sample.append(found[valid & np.isfinite(found)])
     pool = np.concatenate(sample)
@@ -117,7 +118,7 @@ def shares(cube: OpenCube) -> NDArray[np.float32]:
     found = np.empty(dates, np.float32)
     for times in spans(cube, 0, dates):
         block = read(cube, "valid", (times, slice(0, height), slice(0, width)), level=level)
-        found[times] = (block != 0).mean(axis=(1, 2))
+        found[times] = (block == USABLE).mean(axis=(1, 2))
     return found
 
 

@@ -94,7 +94,8 @@ class Context:
         Raises
         ------
         Refusal
-            404 if there is none of this name, or it is being written; 500 if the catalogue is
+            404 if there is none of this name, or it is being written; 503 if its store can not
+            be reached; 500 if the catalogue is
             not usable.
         """
         try:
@@ -105,6 +106,11 @@ class Context:
             _log.warning("%s", error)
             raise Refusal(
                 404, f"the cube {name!r} is being written or gone; try later, or make it again"
+            ) from error
+        except ConnectionError as error:
+            _log.warning("%s", error)
+            raise Refusal(
+                503, f"the store of {name!r} can not be reached; try again later"
             ) from error
         except ValueError as error:
             _log.warning("%s", error)

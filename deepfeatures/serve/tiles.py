@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepfeatures import __version__, reading, render
+from deepfeatures.clouds import USABLE
 from deepfeatures.serve.base import IMMUTABLE, Base, Refusal
 
 MARK = (255, 0, 200)
@@ -153,7 +154,7 @@ def _codes(
         codes = render.codes(found[channel][0], low, high)
     if style.masked:
         box = (slice(t, t + 1), rows, columns)
-        codes = codes * (reading.read(cube, "valid", box, level=level)[0] != 0)
+        codes = codes * (reading.read(cube, "valid", box, level=level)[0] == USABLE)
     return codes
 
 

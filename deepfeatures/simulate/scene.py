@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepfeatures.bands import BANDS
-from deepfeatures.clouds import valid_from_scl
+from deepfeatures.clouds import from_scl
 from deepfeatures.simulate import canopy, surfaces
 from deepfeatures.simulate.growth import Growth
 from deepfeatures.simulate.land import BEECH, PINE, WATER, Land
@@ -88,7 +88,7 @@ def scenes(
         classes = _Classes(cloud, shadow, missing, snow.reshape(shape), land.label.reshape(shape))
         scl[i] = _classify(seen, classes, dates, i, rng)
         truth[i] = np.where(cloud > 0.02, cloud, -shadow * (shadow > 0.02))
-    return Scenes(values, scl, valid_from_scl(scl), truth)
+    return Scenes(values, scl, from_scl(scl), truth)
 
 
 def _ground(

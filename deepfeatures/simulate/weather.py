@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepfeatures.meteo import extraterrestrial_radiation as extraterrestrial
+from deepfeatures.meteo import fao_saturation as saturation
 from deepfeatures.simulate.noise import stream
 
 LATITUDE = 52.15
@@ -117,23 +119,6 @@ def generate(seed: int, start: int, years: int) -> Weather:
 def drought_year(start: int, years: int) -> int:
     """Give the year with the drought: the second of the period, or the only one."""
     return start + min(1, years - 1)
-
-
-def saturation(temperature: np.ndarray) -> np.ndarray:
-    """Give the saturation vapour pressure [hPa] at a temperature [degC] (FAO-56, equation 11)."""
-    return 6.108 * np.exp(17.27 * temperature / (temperature + 237.3))
-
-
-def extraterrestrial(day_of_year: np.ndarray, latitude: float) -> np.ndarray:
-    """Give the daily mean radiation at the top of the atmosphere [W m-2] (FAO-56, equation 21)."""
-    angle = 2 * np.pi * day_of_year / 365
-    distance = 1 + 0.033 * np.cos(angle)
-    declination = 0.409 * np.sin(angle - 1.39)
-    phi = np.radians(latitude)
-    sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(declination), -1, 1))
-    geometry = sunset * np.sin(phi) * np.sin(declination)
-    geometry += np.cos(phi) * np.cos(declination) * np.sin(sunset)
-    return 1367 / np.pi * distance * geometry
 
 
 def _rain(rng: np.random.Generator, dry_spell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

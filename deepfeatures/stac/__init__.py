@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepfeatures.grid import square
 from deepfeatures.stac.providers import PROVIDERS
-from deepfeatures.stac.read import load
+from deepfeatures.stac.read import load, sources, template
+from deepfeatures.stac.source import Source, Window, read
 
-__all__ = ["PROVIDERS", "load", "square"]
+__all__ = ["PROVIDERS", "Source", "Window", "load", "read", "sources", "square", "template"]

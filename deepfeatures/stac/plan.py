@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import pystac
 
 from deepfeatures.bands import BANDS
 from deepfeatures.days import solar_day
-from deepfeatures.stac.providers import NAMINGS, SCL
+from deepfeatures.stac.providers import METADATA, NAMINGS, SCL
 
 BOA_OFFSET = -0.1
 """Offset of reflectance since baseline 04.00: BOA_ADD_OFFSET -1000 over quantification 10000."""
@@ -35,19 +35,39 @@ _ANGLES = {
 
 
 @dataclass(frozen=True)
-class Plane:
-    """Items that are mosaicked while reading: one day, one way to decode."""
+class Asset:
+    """A file of one band of an item, and how its digital numbers are decoded."""
+
+    href: str
+    """Path or URL."""
+    scale: float = SCALE
+    """Reflectance of one digital number."""
+    offset: float = 0.0
+    """Added to the scaled number."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What reading needs of one item (a granule of one acquisition)."""
+
+    item: str
+    """Id of the item."""
+    assets: Mapping[str, Asset]
+    """Band (and SCL) -> file."""
+    metadata: str | None
+    """Where the granule metadata with the grids of angles are."""
+    angles: Mapping[str, float]
+    """Sun and view angles of the whole scene [degree], as far as the item states them."""
+
+
+@dataclass(frozen=True)
+class Date:
+    """The scenes that are mosaicked into one step of a cube."""
 
     time: np.datetime64
-    """Time of the first item of the day, UTC."""
-    day: np.datetime64
-    """Solar day."""
-    items: tuple[pystac.Item, ...]
-    """Items in the order in which the first value wins."""
-    scale: tuple[float, ...]
-    """Reflectance of one digital number, per band."""
-    offset: tuple[float, ...]
-    """Added to the scaled number, per band."""
+    """Time of the first scene, UTC."""
+    scenes: tuple[Scene, ...]
+    """In the order in which the first value wins."""
 
 
 def baseline(item: pystac.Item) -> str | None:
@@ -179,15 +199,15 @@ def newest(items: Sequence[pystac.Item], longitude: float) -> list[pystac.Item]:
     ]
 
 
-def planes(
+def dates(
     items: Sequence[pystac.Item],
     bands: Sequence[str],
     longitude: float,
     *,
     resolution: float = 10.0,
     offset_given: float | None = None,
-) -> list[Plane]:
-    """Sort items into days, and days into planes that are decoded alike.
+) -> list[Date]:
+    """Sort items into the steps of a cube.
 
     Parameters
     ----------
@@ -204,40 +224,37 @@ def planes(
 
     Returns
     -------
-    list of Plane
-        Sorted by time; planes of one day have its first time and are next to each other.
+    list of Date
+        Sorted by time, one step per solar day and per UTC day.
     """
-    groups: dict[np.datetime64, dict[tuple, list[pystac.Item]]] = {}
-    day: np.datetime64 | None = None
-    date: np.datetime64 | None = None
+    groups: list[tuple[np.datetime64, list[Scene]]] = []
+    solar_before: np.datetime64 | None = None
     for item in sorted(newest(items, longitude), key=_order):
         time = moment(item)
         solar = solar_day(np.array([time]), longitude)[0]
         # near 157 E two solar days can begin on one UTC day, and a cube has one step per UTC day
-        if solar != day and time.astype("datetime64[D]") != date:
-            day, date = solar, time.astype("datetime64[D]")
-        assert day is not None
-        decoding = tuple(_decoding(item, bands, resolution, offset_given))
-        groups.setdefault(day, {}).setdefault(decoding, []).append(item)
-    result = []
-    for label, kinds in groups.items():
-        first = min(moment(item) for members in kinds.values() for item in members)
-        for decoding, members in kinds.items():
-            scales, offsets = zip(*decoding, strict=True)
-            result.append(Plane(first, label, tuple(members), scales, offsets))
-    return result
+        same_utc = groups and groups[-1][0].astype("datetime64[D]") == time.astype("datetime64[D]")
+        if solar != solar_before and not same_utc:
+            groups.append((time, []))
+            solar_before = solar
+        groups[-1][1].append(_scene(item, bands, resolution, offset_given))
+    return [Date(time, tuple(scenes)) for time, scenes in groups]
 
 
-def _decoding(
+def _scene(
     item: pystac.Item, bands: Sequence[str], resolution: float, given: float | None
-) -> Iterator[tuple[float, float]]:
+) -> Scene:
     names = asset_names(item, resolution)
-    for band in bands:
-        if band not in names:
-            yield SCALE, 0.0
-            continue
+    assets = {}
+    for band in (band for band in (*bands, SCL) if band in names):
         asset = item.assets[names[band]]
-        yield scale(asset), offset(item, asset) if given is None else given
+        if band == SCL:
+            assets[band] = Asset(asset.href)
+            continue
+        shift = offset(item, asset) if given is None else given
+        assets[band] = Asset(asset.href, scale(asset), shift)
+    metadata = next((item.assets[name].href for name in METADATA if name in item.assets), None)
+    return Scene(item.id, assets, metadata, angles(item))
 
 
 def _raster(asset: pystac.Asset, name: str) -> Any:

@@ -63,20 +63,8 @@ SIZED: AssetNames = MappingProxyType(
 )
 """``B04_10m``, ``B04_20m``, ``SCL_20m``: Copernicus Data Space."""
 
-GDAL_HTTP: Mapping[str, str] = MappingProxyType(
-    {
-        # without it GDAL asks for the listing of the folder of every file
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        "GDAL_HTTP_MAX_RETRY": "5",
-        "GDAL_HTTP_RETRY_DELAY": "0.5",
-        "GDAL_HTTP_CONNECTTIMEOUT": "20",
-        "GDAL_HTTP_TIMEOUT": "120",
-        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-        # header and first overviews of a COG in one request
-        "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
-    }
-)
-"""Settings of GDAL for reading cloud-optimised GeoTIFF over HTTP."""
+METADATA = ("granule_metadata", "granule-metadata", "metadata")
+"""How the asset with the granule's own metadata (MTD_TL.xml) is called, best first."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ class Provider:
     signed: bool = False
     """True if the links need signing (package ``planetary_computer``)."""
     gdal: Mapping[str, str] = field(default_factory=dict)
-    """Settings of GDAL beside `GDAL_HTTP`."""
+    """Settings of GDAL beside `rasters.GDAL`."""
     note: str = ""
     """What a user must have or know, one sentence."""
 

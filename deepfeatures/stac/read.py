@@ -1,43 +1,71 @@
-"""Reading the planned items as one lazy band cube."""
+"""From a catalogue to a band cube: what is searched, on which grid, and the lazy cube."""
 
 from __future__ import annotations
 
 import json
 import logging
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import dask.array
 import numpy as np
-import odc.stac
 import pystac
-import requests
+import rasterio
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry, box
-from rasterio.errors import NotGeoreferencedWarning
+from odc.geo.xr import xr_coords
 
 from deepfeatures import __version__, contract, grid
 from deepfeatures.aoi import AOI
 from deepfeatures.bands import BANDS, attributes
-from deepfeatures.clouds import SCL_FLAGS, VALID_CLASSES, VALID_FLAGS, valid_from_scl
-from deepfeatures.days import mosaic
-from deepfeatures.stac import plan, search
-from deepfeatures.stac.providers import GDAL_HTTP, SCL, provider
+from deepfeatures.clouds import SCL_FLAGS, VALID_CLASSES, VALID_FLAGS, from_scl
+from deepfeatures.stac import angles, plan, search
+from deepfeatures.stac.providers import SCL, provider
+from deepfeatures.stac.source import NBAR_FLAGS, Source, decoded, plane
 
 log = logging.getLogger(__name__)
 
 CHUNK = 512
 """Usual edge of a dask chunk [px]."""
+RESAMPLING = ("nearest", "bilinear", "cubic")
+"""How bands that are coarser than the grid may be brought onto it."""
 _ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
 _AXES = {"x": "projection_x_coordinate", "y": "projection_y_coordinate"}
 
 
-def load(
+def load(area: AOI | GeoBox | Sequence[float], *, chunk: int = CHUNK, **request: Any) -> xr.Dataset:
+    """Load Sentinel-2 Level-2A of a place and period as a lazy band cube.
+
+    Nothing but metadata is read before the result is computed, and then chunk by chunk (one band,
+    one date, `chunk` x `chunk` px), so that any window needs little memory. `valid` is what the
+    scene classification says; `deepfeatures.cube.build` looks for the clouds that it misses.
+
+    Parameters
+    ----------
+    area, request
+        See `sources`.
+    chunk
+        Edge of a dask chunk [px].
+
+    Returns
+    -------
+    xarray.Dataset
+        A checked band cube with `reflectance`, `valid`, `scl` and the scene angles that the items
+        state.
+
+    Raises
+    ------
+    FileNotFoundError, ConnectionError, ValueError
+        One sentence that says what is wrong and the remedy.
+    """
+    source = sources(area, **request)
+    return lazy(source, chunk)
+
+
+def sources(
     area: AOI | GeoBox | Sequence[float],
     *,
     catalog: str | Path,
@@ -48,14 +76,17 @@ def load(
     bands: Sequence[str] | None = None,
     crs: str | None = None,
     offset: float | None = None,
-    chunk: int = CHUNK,
-) -> xr.Dataset:
-    """Load Sentinel-2 Level-2A of a place and period as a lazy band cube.
+    query: Mapping[str, Mapping[str, Any]] | None = None,
+    resampling: str = "nearest",
+    nbar: str = "off",
+    angles_folder: str | Path | None = None,
+) -> Source:
+    """Plan what a band cube is read from; only metadata are read.
 
-    Steps are solar days; granules of a day are mosaicked, the first value wins. Bands of 20 and
-    60 m are up-sampled by nearest neighbour, bands finer than the grid are averaged, classes are
-    nearest neighbour. Nothing but metadata is read before the result is computed, and then chunk
-    by chunk (one band, one date, `chunk` x `chunk` px), so that any window needs little memory.
+    Steps are solar days; granules of a day are mosaicked, the first value wins. Items of the same
+    granule processed several times are used once, the newest. Bands of 20 and 60 m are brought to
+    a finer grid by `resampling`, bands finer than the grid are averaged, classes are nearest
+    neighbour.
 
     Parameters
     ----------
@@ -77,15 +108,16 @@ def load(
         items have, or a name such as ``EPSG:32631``. A `GeoBox` has its own.
     offset
         Overrides the offset of reflectance that the metadata state.
-    chunk
-        Edge of a dask chunk [px]. Whoever works tile by tile gives the edge of the tiles, so that
-        nothing is read twice.
-
-    Returns
-    -------
-    xarray.Dataset
-        A checked band cube with `reflectance`, `valid`, `scl` and the scene angles that the items
-        state.
+    query
+        Conditions on properties of the items, as in the STAC API extension of that name:
+        ``{"eo:cloud_cover": {"lt": 30}}``.
+    resampling
+        ``nearest``, ``bilinear`` or ``cubic``.
+    nbar
+        ``grid`` corrects reflectance to a view from nadir where the items point to granule
+        metadata, ``scene`` also where they state only the mean angles of a scene, ``off`` never.
+    angles_folder
+        Where the angles of granules are kept between runs.
 
     Raises
     ------
@@ -94,18 +126,94 @@ def load(
     """
     if isinstance(area, AOI):
         start, end = start or area.start, end or area.end
+    if resampling not in RESAMPLING:
+        raise ValueError(
+            f"the resampling {resampling!r} is unknown; choose one of {', '.join(RESAMPLING)}"
+        )
     shape, bbox = _footprint(area)
-    items = search.find(catalog, bbox, start=start, end=end, collection=collection)
+    items = search.find(catalog, bbox, start=start, end=end, collection=collection, query=query)
     target = _target(area, shape, items, resolution, crs)
     size = abs(float(target.resolution.x))
     names = _bands(items, bands, size)
-    planes = plan.planes(
-        items, names, (bbox[0] + bbox[2]) / 2, resolution=size, offset_given=offset
+    longitude = (bbox[0] + bbox[2]) / 2
+    preset = provider(str(catalog))
+    found = Source(
+        geobox=target,
+        bands=tuple(names),
+        dates=tuple(plan.dates(items, names, longitude, resolution=size, offset_given=offset)),
+        resampling=_resampling(items, names, size, resampling),
+        catalog=str(catalog),
+        collection=str(items[0].collection_id or collection or ""),
+        settings=dict(preset.gdal) if preset else {},
     )
-    resampling = _resampling(items, names, size)
-    stored = _read(planes, names, target, resampling, str(catalog), chunk)
-    ds = _cube(stored, planes, names)
-    return contract.check(_described(ds, planes, resampling, str(catalog)))
+    return angles.corrected(found, nbar, angles_folder)
+
+
+def lazy(source: Source, chunk: int = CHUNK) -> xr.Dataset:
+    """Give the cube of a source as dask arrays."""
+    layers = [_stack(source, band, chunk) for band in source.bands]
+    scl = _stack(source, SCL, chunk)
+    ds = template(source)
+    ds["reflectance"] = (ds["reflectance"].dims, dask.array.stack(layers, axis=1))
+    ds["scl"] = (ds["scl"].dims, scl)
+    ds["valid"] = (ds["valid"].dims, dask.array.map_blocks(from_scl, scl, dtype=np.uint8))
+    return contract.check(_described(ds, source))
+
+
+def template(source: Source) -> xr.Dataset:
+    """Give the cube of a source with all coordinates and attributes, its pixels empty."""
+    rows, columns = source.geobox.shape.y, source.geobox.shape.x
+    plain = (len(source.dates), rows, columns)
+    chunks = (1, CHUNK, CHUNK)
+    ds = xr.Dataset(
+        {
+            "reflectance": (
+                ("time", "band", "y", "x"),
+                dask.array.full(
+                    (plain[0], len(source.bands), *plain[1:]),
+                    np.nan,
+                    dtype=np.float32,
+                    chunks=(1, 1, CHUNK, CHUNK),
+                ),
+            ),
+            "scl": (("time", "y", "x"), dask.array.zeros(plain, dtype=np.uint8, chunks=chunks)),
+            "valid": (("time", "y", "x"), dask.array.zeros(plain, dtype=np.uint8, chunks=chunks)),
+        },
+        coords={
+            "time": np.array([date.time for date in source.dates]),
+            "band": list(source.bands),
+            **xr_coords(source.geobox),
+        },
+    )
+    return _described(ds, source)
+
+
+class _Layer:
+    """One band of all dates as something that dask can slice."""
+
+    def __init__(self, source: Source, band: str) -> None:
+        self.source, self.band = source, band
+        self.shape = (len(source.dates), source.geobox.shape.y, source.geobox.shape.x)
+        self.dtype = np.dtype(np.uint8 if band == SCL else np.float32)
+        self.ndim = 3
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
+        steps, rows, columns = key
+        window = self.source.geobox[rows, columns]
+        read = [
+            plane(self.source, index, self.band, window)
+            for index in range(*steps.indices(self.shape[0]))
+        ]
+        stacked = np.stack(read)
+        return stacked if self.band == SCL else decoded(stacked)
+
+
+def _stack(source: Source, band: str, chunk: int) -> dask.array.Array:
+    layer = _Layer(source, band)
+    return dask.array.from_array(
+        layer, chunks=(1, chunk, chunk), asarray=False, meta=np.zeros((0, 0, 0), layer.dtype),
+        name=False,
+    )  # fmt: skip
 
 
 def _footprint(area: AOI | GeoBox | Sequence[float]) -> tuple[Geometry, tuple[float, ...]]:
@@ -153,172 +261,88 @@ def _bands(items: list[pystac.Item], bands: Sequence[str] | None, size: float) -
     return [name for name in BANDS if name in (bands or have)]
 
 
-def _resampling(items: list[pystac.Item], names: list[str], size: float) -> dict[str, str]:
-    """Choose per band: nearest neighbour to repeat pixels, the mean to merge them."""
+def _resampling(
+    items: list[pystac.Item], names: list[str], size: float, coarser: str
+) -> dict[str, str]:
+    """Choose per band: the mean to merge pixels, what is asked for to make more of them."""
     first = items[0]
     there = plan.asset_names(first, size)
     chosen = {}
     for name in names:
-        finer = plan.native(first, first.assets[there[name]], name) < size * 0.999
-        chosen[name] = "average" if finer else "nearest"
+        metres = plan.native(first, first.assets[there[name]], name)
+        same = abs(metres - size) <= size * 1e-3
+        chosen[name] = "nearest" if same else "average" if metres < size else coarser
     return chosen | {SCL: "nearest"}
 
 
-def _read(
-    planes: list[plan.Plane],
-    names: list[str],
-    target: GeoBox,
-    resampling: dict[str, str],
-    catalog: str,
-    chunk: int,
-) -> xr.Dataset:
-    """Read digital numbers and classes, one step per plane."""
-    # rasterio silences this warning itself, but not reliably in threads
-    warnings.filterwarnings("ignore", "Dataset has no geotransform", NotGeoreferencedWarning)
-    preset = provider(catalog)
-    options: dict[str, Any] = {**GDAL_HTTP, **(preset.gdal if preset else {})}
-    odc.stac.configure_rio(cloud_defaults=True, **options)
-    size = abs(float(target.resolution.x))
-    slim = [
-        _slim(item, index, [*names, SCL], size)
-        for index, plane in enumerate(planes)
-        for item in plane.items
-    ]
-    return odc.stac.load(
-        slim,
-        bands=[*names, SCL],
-        geobox=target,
-        groupby=lambda item, parsed, index: item.properties["plane"],
-        preserve_original_order=True,
-        chunks={"time": 1, "y": chunk, "x": chunk},
-        resampling=resampling,
-        stac_cfg={"assets": _TYPES},
-        patch_url=_signer() if preset and preset.signed else None,
-    )
-
-
-def _slim(item: pystac.Item, plane: int, names: list[str], size: float) -> pystac.Item:
-    """Reduce an item to what the reader needs, with one spelling of names and projection."""
-    there = plan.asset_names(item, size)
-    sources = {name: item.assets[there[name]] for name in names if name in there}
-    moment = plan.moment(item).astype("datetime64[ms]").item()
-    slim = pystac.Item(item.id, item.geometry, item.bbox, moment, {"plane": plane})
-    # the grid of each file saves opening it, but the reader wants it of all assets or of none
-    gridded = all(set(_GRID) <= set(asset.extra_fields) for asset in sources.values())
-    slim.stac_extensions = [_PROJECTION] if gridded else []
-    for name, asset in sources.items():
-        fields = {key: asset.extra_fields[key] for key in _GRID} if gridded else {}
-        if gridded:
-            fields["proj:code"] = plan.epsg(item, asset)
-        slim.add_asset(
-            name,
-            pystac.Asset(
-                asset.href, media_type=asset.media_type, roles=["data"], extra_fields=fields
-            ),
-        )
-    return slim
-
-
-_GRID = ("proj:shape", "proj:transform")
-_TYPES = {
-    "*": {"data_type": "uint16", "nodata": 0},
-    SCL: {"data_type": "uint8", "nodata": 0},
-}
-_PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
-
-
-def _signer() -> Callable[[str], str]:
-    import planetary_computer  # only this provider needs it
-
-    def sign(href: str) -> str:
-        try:
-            return planetary_computer.sign_url(href)
-        except requests.RequestException:
-            raise ConnectionError(
-                "the Planetary Computer does not sign the links; check the network"
-            ) from None
-
-    return sign
-
-
-def _cube(stored: xr.Dataset, planes: list[plan.Plane], names: list[str]) -> xr.Dataset:
-    """Decode digital numbers, merge planes of a day, mark what is usable."""
-    time = np.array([plane.time for plane in planes])
-    day = np.array([plane.day for plane in planes])
-    stored = stored.assign_coords(time=time)
-    layers = []
-    for index, name in enumerate(names):
-        scale = np.array([plane.scale[index] for plane in planes])
-        offset = np.array([plane.offset[index] for plane in planes])
-        layers.append(mosaic(_decoded(stored[name], scale, offset), day))
-    ds = xr.Dataset(
-        {
-            "reflectance": xr.concat(layers, xr.Variable("band", names)).transpose(
-                "time", "band", "y", "x"
-            ),
-            "scl": mosaic(stored[SCL], day, missing=0),
-        }
-    )
-    ds["valid"] = ds["scl"].copy(data=ds["scl"].data.map_blocks(valid_from_scl, dtype=np.uint8))
-    return ds
-
-
-def _decoded(array: xr.DataArray, scale: np.ndarray, offset: np.ndarray) -> xr.DataArray:
-    """Turn digital numbers (time, y, x) into reflectance, NaN for 0."""
-
-    def decode(block: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        values = (block * scale + offset).astype(np.float32)
-        values[block == 0] = np.nan
-        return values
-
-    factors = [
-        dask.array.from_array(values[:, None, None], chunks=(1, 1, 1)) for values in (scale, offset)
-    ]
-    data = dask.array.map_blocks(decode, array.data, *factors, dtype=np.float32)
-    return array.copy(data=data).drop_attrs(deep=False)
-
-
-def _described(
-    ds: xr.Dataset, planes: list[plan.Plane], resampling: dict[str, str], catalog: str
-) -> xr.Dataset:
+def _described(ds: xr.Dataset, source: Source) -> xr.Dataset:
     """Set angles and attributes."""
-    first: dict[np.datetime64, pystac.Item] = {}
-    for plane in planes:
-        first.setdefault(plane.day, plane.items[0])
-    stated = [plan.angles(item) for item in first.values()]
+    stated = [date.scenes[0].angles for date in source.dates]
     for name in _ANGLES:
         values = np.array([scene.get(name, np.nan) for scene in stated], np.float32)
         if np.isfinite(values).any():
             ds[name] = ("time", values, attributes(name))
+    if any(source.nbar):
+        ds["nbar"] = ("time", np.array(source.nbar, np.uint8), attributes("nbar") | NBAR_FLAGS)
     ds["reflectance"].attrs = attributes("reflectance") | {"grid_mapping": "spatial_ref"}
-    ds["reflectance"].attrs["resampling"] = ", ".join(f"{k} {v}" for k, v in resampling.items())
+    ds["reflectance"].attrs["resampling"] = _words(source.resampling)
     ds["scl"].attrs = attributes("scl") | SCL_FLAGS | {"grid_mapping": "spatial_ref"}
     ds["valid"].attrs = attributes("valid") | VALID_FLAGS | {"grid_mapping": "spatial_ref"}
     for axis, name in _AXES.items():
         ds[axis].attrs = {"units": "m", "standard_name": name, "long_name": f"{axis}, pixel centre"}
-    items = [item for plane in planes for item in plane.items]
+    items = [scene.item for date in source.dates for scene in date.scenes]
     days = ds["time"].values.astype("datetime64[D]")
     years = sorted({str(days[0])[:4], str(days[-1])[:4]})
     return ds.assign_attrs(
-        title=f"Sentinel-2 Level-2A, {items[0].collection_id or 'items'}",
-        source=f"STAC {catalog}, collection {items[0].collection_id}",
-        source_items=json.dumps([item.id for item in items]),
-        processing=json.dumps(_steps(planes, resampling)),
+        title=f"Sentinel-2 Level-2A, {source.collection or 'items'}",
+        source=f"STAC {source.catalog}, collection {source.collection}",
+        source_items=json.dumps(items),
+        processing=json.dumps(_steps(source)),
         licence="Copernicus Sentinel data legal notice",
         attribution=f"Contains modified Copernicus Sentinel data {'-'.join(years)}",
+        **_place(source),
         time_coverage_start=str(days[0]),
         time_coverage_end=str(days[-1]),
     )
 
 
-def _steps(planes: list[plan.Plane], resampling: dict[str, str]) -> list[str]:
+def _place(source: Source) -> dict[str, Any]:
+    """Give the attributes that the package cubo writes, for cubes of any shape."""
+    geobox = source.geobox
+    left, bottom, right, top = geobox.boundingbox.bbox
+    centre = geobox.extent.centroid.to_crs("EPSG:4326").coords[0]
+    found: dict[str, Any] = {
+        "collection": source.collection,
+        "stac": source.catalog,
+        "epsg": int(geobox.crs.epsg) if geobox.crs and geobox.crs.epsg else 0,
+        "resolution": abs(float(geobox.resolution.x)),
+        "central_lat": round(float(centre[1]), 9),
+        "central_lon": round(float(centre[0]), 9),
+        "central_y": (bottom + top) / 2,
+        "central_x": (left + right) / 2,
+    }
+    if geobox.shape.x == geobox.shape.y:
+        found |= {"edge_size": geobox.shape.x, "edge_size_m": right - left}
+    return found
+
+
+def _words(resampling: Mapping[str, str]) -> str:
+    return ", ".join(f"{band} {how}" for band, how in resampling.items())
+
+
+def _steps(source: Source) -> list[str]:
     """Say what was done, for the attribute ``processing``."""
-    offsets = sorted({value for plane in planes for value in plane.offset})
-    merged = sum(len(plane.items) for plane in planes) - len({plane.day for plane in planes})
+    scenes = [scene for date in source.dates for scene in date.scenes]
+    offsets = sorted(
+        {a.offset for scene in scenes for band, a in scene.assets.items() if band != SCL}
+    )
+    merged = len(scenes) - len(source.dates)
     return [
-        f"stac.load (deepfeatures {__version__}, odc-stac {version('odc-stac')})",
-        f"reflectance = digital number x 1e-4 + offset, offset {offsets} from the metadata",
+        f"stac (deepfeatures {__version__}, rasterio {rasterio.__version__})",
+        f"reflectance = digital number x 1e-4 + offset, offset {offsets} from the metadata; "
+        "negative reflectance is kept down to -0.0999",
         f"one step per solar day, {merged} granules mosaicked into another, first value",
-        "resampling: " + ", ".join(f"{band} {how}" for band, how in resampling.items()),
+        "resampling: " + _words(source.resampling),
+        angles.step(source),
         f"valid = SCL in {', '.join(map(str, VALID_CLASSES))}",
     ]

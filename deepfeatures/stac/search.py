@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +31,22 @@ FILES = ("catalog.json", "collection.json", "item_collection.json", "item.json")
 
 BBox = tuple[float, float, float, float]
 """West, south, east, north in degrees (WGS84)."""
+Query = Mapping[str, Mapping[str, Any]]
+"""Property -> operator -> value."""
+
+# Tested here and not by the server, because few servers have the same extension for it and the
+# period and the place leave few items.
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq,
+    "neq": operator.ne,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "in": lambda value, choices: value in choices,
+}
+"""Conditions that a property can be tested for (names of the STAC API extension Query)."""
+
 Period = tuple[datetime | None, datetime | None]
 """First and last moment, both included; None is open."""
 
@@ -41,6 +58,7 @@ def find(
     start: date | str | None = None,
     end: date | str | None = None,
     collection: str | None = None,
+    query: Query | None = None,
 ) -> list[pystac.Item]:
     """Find the items of a place and period.
 
@@ -56,6 +74,8 @@ def find(
         First and last day (included), ``date`` or ``YYYY-MM-DD``; None is open.
     collection
         Id of the collection; may be left out where there is a preset or only one.
+    query
+        Conditions on properties, ``{"eo:cloud_cover": {"lt": 30}}``; see `OPERATORS`.
 
     Returns
     -------
@@ -71,7 +91,7 @@ def find(
     ValueError
         If it is no STAC catalogue, the collection is unknown, or nothing is found.
     """
-    box, period = checked_bbox(bbox), _period(start, end)
+    box, period, query = checked_bbox(bbox), _period(start, end), checked_query(query)
     preset = provider(str(catalog))
     if preset:
         collection = collection or preset.collection
@@ -81,17 +101,50 @@ def find(
     href = _href(catalog)
     try:
         found = _items(href, box, period, collection)
+        found = [item for item in found if _fits(item, query)]
     except APIError as error:
         _unreachable(href, error)
     if not found:
         where = "{:.4f}, {:.4f}, {:.4f}, {:.4f}".format(*box)
         words = f"collection {collection!r} of " if collection else ""
+        fitting = f"fit {json.dumps(query)} " if query else ""
         raise ValueError(
-            f"no items in {words}{href} for the box {where} from {start or 'the beginning'} to "
-            f"{end or 'today'}; widen the period or check the place"
+            f"no items {fitting}in {words}{href} for the box {where} from "
+            f"{start or 'the beginning'} to {end or 'today'}; widen the period or check the place"
         )
     log.info("%d items from %s", len(found), href)
     return found
+
+
+def checked_query(query: Query | None) -> dict[str, dict[str, Any]]:
+    """Return conditions on properties if they can be tested.
+
+    Raises
+    ------
+    ValueError
+        If an operator is unknown.
+    """
+    conditions = {name: dict(tests) for name, tests in (query or {}).items()}
+    for name, tests in conditions.items():
+        for operator_name in tests:
+            if operator_name not in OPERATORS:
+                raise ValueError(
+                    f"the condition {operator_name!r} on {name!r} is unknown; choose one of "
+                    f"{', '.join(OPERATORS)}"
+                )
+    return conditions
+
+
+def _fits(item: pystac.Item, query: Query) -> bool:
+    """Tell whether an item meets all conditions; one that lacks the property does not."""
+    try:
+        return all(
+            OPERATORS[name](item.properties[key], value)
+            for key, tests in query.items()
+            for name, value in tests.items()
+        )
+    except (KeyError, TypeError):
+        return False
 
 
 def _items(href: str, box: BBox, period: Period, collection: str | None) -> list[pystac.Item]:

@@ -1,4 +1,4 @@
-"""Which pixels are usable: the scene classification of Sen2Cor as a mask.
+"""Which pixels are usable, and why not: the codes of a mask, and what Sen2Cor says of them.
 
 Arrays only. The classes are those of the Level-2A product specification (ESA document
 S2-PDGS-MPC-L2A-PFS, "Scene Classification"; Main-Knorn et al. 2017, doi 10.1117/12.2278218).
@@ -46,7 +46,27 @@ SCENE_CLASSES: dict[int, SceneClass] = {row[0]: SceneClass(*row) for row in _ROW
 VALID_CLASSES: tuple[int, ...] = tuple(c.code for c in SCENE_CLASSES.values() if c.valid)
 """Codes of the usable classes: 2, 4, 5, 6, 7, 11."""
 
-VALID_FLAGS: dict[str, object] = {"flag_values": [0, 1], "flag_meanings": "not_usable usable"}
+NO_DATA, USABLE, CLOUD, SHADOW, DEFECTIVE, NEAR_CLOUD = 0, 1, 2, 3, 4, 5
+CLOUD_BY_MODEL, SHADOW_BY_MODEL, CLOUD_BY_TIME, SHADOW_BY_TIME = 6, 7, 8, 9
+
+VALID: dict[int, str] = {
+    NO_DATA: "no_data",
+    USABLE: "usable",
+    CLOUD: "cloud",
+    SHADOW: "cloud_shadow",
+    DEFECTIVE: "saturated_or_defective",
+    NEAR_CLOUD: "near_cloud",
+    CLOUD_BY_MODEL: "cloud_by_model",
+    SHADOW_BY_MODEL: "cloud_shadow_by_model",
+    CLOUD_BY_TIME: "cloud_by_time",
+    SHADOW_BY_TIME: "cloud_shadow_by_time",
+}
+"""Codes of a `valid` mask: 1 is usable, every other says why not."""
+
+VALID_FLAGS: dict[str, object] = {
+    "flag_values": list(VALID),
+    "flag_meanings": " ".join(VALID.values()),
+}
 """CF attributes of a `valid` mask."""
 
 SCL_FLAGS: dict[str, object] = {
@@ -56,21 +76,23 @@ SCL_FLAGS: dict[str, object] = {
 """CF attributes of an `scl` layer."""
 
 _TABLE = np.zeros(256, np.uint8)
-_TABLE[list(VALID_CLASSES)] = 1
+_TABLE[list(VALID_CLASSES)] = USABLE
+_TABLE[[1, 3]] = DEFECTIVE, SHADOW
+_TABLE[[8, 9, 10]] = CLOUD
 
 
-def valid_from_scl(scl: np.ndarray) -> np.ndarray:
-    """Mark the usable pixels of a scene classification.
+def from_scl(scl: np.ndarray) -> np.ndarray:
+    """Give the codes of a mask from a scene classification.
 
     Parameters
     ----------
     scl
-        Class codes 0..11, uint8, any shape. Codes that the table does not know are not usable.
+        Class codes 0..11, uint8, any shape. Codes that the table does not know are no data.
 
     Returns
     -------
     numpy.ndarray
-        uint8 of the same shape: 1 where the class is one of `VALID_CLASSES`, else 0.
+        uint8 of the same shape, keys of `VALID`.
 
     Raises
     ------
