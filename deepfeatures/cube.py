@@ -130,7 +130,12 @@ def build(
     ws: Workspace,
     name: str,
     *,
-    area: AOI | GeoBox | Sequence[float],
+    area: AOI | GeoBox | Sequence[float] | None = None,
+    lat: float | None = None,
+    lon: float | None = None,
+    edge_size: float | None = None,
+    units: str = "px",
+    resolution: float = 10.0,
     start: datetime.date | str,
     end: datetime.date | str,
     catalog: str,
@@ -156,8 +161,12 @@ def build(
     name
         Name of the new cube.
     area
-        Where: a polygon, a grid, or west, south, east, north in degrees; `makers.area` makes one
-        of a centre. Outside a polygon there are no values.
+        Where: a polygon, a grid, or west, south, east, north in degrees. Outside a polygon there
+        are no values.
+    lat, lon, edge_size, units
+        Where, said otherwise: the centre [degree] and the edge of a square in ``px`` or ``m``.
+    resolution
+        Pixel size [m].
     start, end
         First and last day.
     catalog
@@ -185,7 +194,7 @@ def build(
     cancelled
         Asked between tiles.
     request
-        ``collection``, ``resolution``, ``bands``, ``crs``, ``offset``, ``query`` and
+        ``collection``, ``bands``, ``crs``, ``offset``, ``query`` and
         ``resampling`` as in `stac.sources`.
 
     Raises
@@ -196,8 +205,12 @@ def build(
     from deepfeatures import stac
 
     checked_name(name)
+    area = makers.area(
+        area, lat=lat, lon=lon, edge_size=edge_size, units=units, resolution=resolution
+    )
     source = stac.sources(
         area,
+        resolution=None if isinstance(area, GeoBox) else resolution,
         catalog=catalog,
         start=str(start),
         end=str(end),
@@ -218,6 +231,31 @@ def build(
         ws, name, maker, f"build {maker.plan()} version={__version__}",
         executor=executor, root=root, progress=progress, cancelled=cancelled,
     )  # fmt: skip
+
+
+def correct(
+    ws: Workspace,
+    name: str,
+    *,
+    out: str | None = None,
+    executor: Executor | None = None,
+    progress: Progress = None,
+) -> str:
+    """Correct a band cube to a view from nadir with the mean angles of its scenes.
+
+    Cubes that `build` made with the grids of angles are corrected already, and better.
+
+    Raises
+    ------
+    KeyError
+        If the cube is unknown.
+    ValueError
+        If it has no angles, or is corrected already.
+    """
+    target = out or f"{name}-nbar"
+    maker = makers.Nadir(catalogue.url(ws, name), name)
+    plan = f"nbar of {name} version={__version__}"
+    return _written(ws, target, maker, plan, executor=executor, progress=progress)
 
 
 def materialise(

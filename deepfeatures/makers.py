@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import dask.array
@@ -16,9 +16,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from deepfeatures import aoi, clouds, contract, grid, indices, radar, stac, store
+from deepfeatures import aoi, clouds, contract, grid, indices, nbar, radar, stac, store
 from deepfeatures import weather as meteo
 from deepfeatures.aoi import AOI
+from deepfeatures.bands import attributes
 from deepfeatures.stac.ground import (
     GroundSource,
     elevation_attributes,
@@ -35,32 +36,28 @@ MOST_LOST = 200
 
 
 def area(
+    shape: AOI | GeoBox | Sequence[float] | None = None,
     *,
     lat: float | None = None,
     lon: float | None = None,
     edge_size: float | None = None,
     units: str = "px",
-    bbox: Sequence[float] | None = None,
-    polygon: AOI | None = None,
     resolution: float = 10.0,
 ) -> AOI | GeoBox | Sequence[float]:
-    """Give the area of a cube from one of three ways to say it.
+    """Give the area of a cube: a polygon, grid or box as it is, or the grid around a centre.
 
     Raises
     ------
     ValueError
-        If none or several of them are given, or the centre is incomplete.
+        If none or both are given, or the centre is incomplete.
     """
-    centre = (lat, lon, edge_size)
-    given = [any(part is not None for part in centre), bbox is not None, polygon is not None]
-    if sum(given) != 1:
+    centre = any(part is not None for part in (lat, lon, edge_size))
+    if centre == (shape is not None):
         raise ValueError(
             "say where the cube lies in one way: centre (lat, lon, edge size), box, or polygon"
         )
-    if bbox is not None:
-        return bbox
-    if polygon is not None:
-        return polygon
+    if shape is not None:
+        return shape
     if lat is None or lon is None or edge_size is None:
         raise ValueError("a centre needs all of latitude, longitude and edge size")
     return grid.square(lat, lon, edge_size, resolution, units=units)
@@ -147,10 +144,7 @@ class Bands:
         window = stac.read(source, source.geobox[around.read])
         valid = clouds.from_scl(window.scl)
         valid[~window.reflectance.any(axis=1)] = clouds.NO_DATA
-        bands = {
-            name: decoded(window.reflectance[:, source.bands.index(name)])
-            for name in clouds.needs(source.bands, self.clouds)
-        }
+        bands = _Decoded(source, window.reflectance, clouds.needs(source.bands, self.clouds))
         times = np.array([date.time for date in source.dates])
         valid = _refined(valid, bands, times, source.geobox, self.clouds, around)
         rows, columns = around.inner
@@ -274,6 +268,68 @@ class Imported:
 
 
 @dataclass(frozen=True)
+class Nadir:
+    """Makes tiles of a band cube corrected to a view from nadir with its angles per date."""
+
+    url: str
+    """Store of the band cube."""
+    name: str
+    """Name of the band cube."""
+
+    def template(self) -> xr.Dataset:
+        """Give the corrected cube, lazy.
+
+        Raises
+        ------
+        ValueError
+            If the cube is corrected already, or has no angles.
+        """
+        ds = store.open(self.url)
+        if contract.kind(ds) != "bands":
+            raise ValueError(f"{self.name!r} is no cube of bands; correct the bands it is made of")
+        if "nbar" in ds and ds["nbar"].values.any():
+            raise ValueError(f"{self.name!r} is corrected to nadir already")
+        missing = [name for name in _SCENE_ANGLES if name not in ds]
+        if missing:
+            raise ValueError(
+                f"{self.name!r} has no {', '.join(missing)}; build it from items with granule "
+                "metadata (build --nbar grid)"
+            )
+        factor = _scene_factors(ds)
+        how = np.where(np.isfinite(factor).all(axis=1), stac.SCENE, stac.NO_NBAR).astype(np.uint8)
+        ds["nbar"] = ("time", how, attributes("nbar") | stac.NBAR_FLAGS)
+        steps = json.loads(ds.attrs.get("processing", "[]"))
+        steps.append(
+            "corrected to a view from nadir (NBAR) with the mean angles of "
+            f"{np.count_nonzero(how)} of {how.size} scenes; {', '.join(nbar.UNCORRECTED)} as seen"
+        )
+        return ds.assign_attrs(processing=json.dumps(steps), source_cube=self.name)
+
+    def __call__(self, tile: Tile) -> tuple[xr.Dataset, str]:
+        """Make a tile in memory."""
+        rows, columns = tile.core
+        ds = store.open(self.url)
+        part = ds.isel(y=rows, x=columns)
+        factor = np.nan_to_num(_scene_factors(ds), nan=1.0).astype(np.float32)
+        corrected = part["reflectance"] * xr.DataArray(factor, dims=("time", "band"))
+        return part.assign(reflectance=corrected.transpose(*part["reflectance"].dims)), ""
+
+
+_SCENE_ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
+
+
+def _scene_factors(ds: xr.Dataset) -> NDArray[np.float64]:
+    """Give the c-factor of each date and band; 1 for bands without coefficients."""
+    names = contract.channels(ds)
+    sun, sun_azimuth, view, view_azimuth = (ds[name].values for name in _SCENE_ANGLES)
+    known = [name for name in names if name in nbar.COEFFICIENTS]
+    factor = np.ones((ds.sizes["time"], len(names)))
+    found = nbar.c_factor(sun[None], view[None], (sun_azimuth - view_azimuth)[None], known)
+    factor[:, [names.index(name) for name in known]] = found.T
+    return factor
+
+
+@dataclass(frozen=True)
 class Indices:
     """Makes tiles of an SI cube."""
 
@@ -346,7 +402,7 @@ def _around(tile: Tile, geobox: GeoBox, method: str) -> Tile:
 
 def _refined(
     valid: NDArray[np.uint8],
-    bands: dict[str, NDArray[np.float32]],
+    bands: Mapping[str, NDArray[np.float32]],
     times: NDArray[np.datetime64],
     geobox: GeoBox,
     method: str,
@@ -357,6 +413,25 @@ def _refined(
     found = clouds.refine(valid, bands, times.astype("datetime64[D]"), resolution, method)
     rows, columns = around.inner
     return found[:, rows, columns]
+
+
+class _Decoded(Mapping[str, NDArray[np.float32]]):
+    """Reflectance of bands, decoded one at a time when it is looked at."""
+
+    def __init__(
+        self, source: stac.Source, codes: NDArray[np.uint16], names: Sequence[str]
+    ) -> None:
+        self._numbers = {name: source.bands.index(name) for name in names}
+        self._codes = codes
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return decoded(self._codes[:, self._numbers[name]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 def _outside(clip: AOI, geobox: GeoBox, tile: Tile) -> NDArray[np.bool_]:

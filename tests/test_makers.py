@@ -12,6 +12,7 @@ import pytest
 import shapely
 
 from deepfeatures import catalogue, contract, cube, granule, grid, makers, stac
+from deepfeatures.__main__ import main
 from deepfeatures.aoi import AOI
 from deepfeatures.settings import workspace
 
@@ -44,11 +45,11 @@ def test_a_centre_in_pixels_or_metres_a_box_and_a_polygon_say_the_same_place(mad
     assert makers.area(**centre, edge_size=320, units="m") == pixels
     bounds = pixels.geographic_extent.buffer(-1e-7).boundingbox.bbox
     polygon = AOI("field", shapely.box(*bounds))
-    for area in (makers.area(bbox=bounds), makers.area(polygon=polygon)):
+    for area in (makers.area(bounds), makers.area(polygon)):
         found = stac.sources(area, catalog=made, **PERIOD)
         assert found.geobox.resolution == pixels.resolution
         assert found.geobox.extent.contains(pixels.extent.buffer(-5))
-    for wrong in ({}, {**centre, "edge_size": 3, "bbox": bounds}, {"lat": 50.0}):
+    for wrong in ({}, {**centre, "edge_size": 3, "shape": bounds}, {"lat": 50.0}):
         with pytest.raises(ValueError, match="in one way|needs all of"):
             makers.area(**wrong)
 
@@ -95,6 +96,27 @@ def test_scene_angles_serve_where_there_are_no_others(tmp_path, shared_data):
     assert np.ptp(ratio) < 0.02
     assert 0.8 < ratio.mean() < 1.2
     assert ratio.mean() != pytest.approx(1, abs=1e-3)
+
+
+def test_a_whole_cube_is_corrected_with_the_angles_of_its_scenes(tmp_path, shared_data):
+    area = (3.0215, 50.8145, 3.0255, 50.817)
+    where = {"start": "2018-06-20", "end": "2018-07-20"}
+    static = shared_data / "cog" / "be_31UDS_stac" / "item_collection.json"
+    build(tmp_path / "scene", static, area, nbar="scene", **where)
+    build(tmp_path / "off", static, area, **where)
+    ws = workspace(tmp_path / "off")
+    assert cube.correct(ws, "made") == "made-nbar"
+    wanted = catalogue.open(workspace(tmp_path / "scene"), "made")
+    found = catalogue.open(ws, "made-nbar")
+    np.testing.assert_allclose(found["reflectance"], wanted["reflectance"], atol=1.1e-4)
+    assert found["nbar"].values.tolist() == wanted["nbar"].values.tolist()
+    assert set(found["nbar"].values.tolist()) == {2}
+    for name in ("valid", "scl"):
+        assert np.array_equal(found[name], wanted[name])
+    with pytest.raises(ValueError, match="'made-nbar' is corrected to nadir already"):
+        cube.correct(ws, "made-nbar")
+    assert main(["nbar", "made", "--out", "again", "--home", str(ws.home)]) == 0
+    assert "again" in catalogue.names(ws)
 
 
 def test_what_cannot_be_read_costs_its_date_and_is_named(tmp_path, made, centre):

@@ -74,9 +74,7 @@ def scheduler():
         yield cluster.scheduler_address
 
 
-def test_a_dask_cluster_gives_the_bytes_of_one(
-    undisturbed, made, square, tmp_path, scheduler, demo_home
-):
+def test_a_dask_cluster_gives_the_bytes_of_one(undisturbed, made, square, tmp_path, scheduler):
     ws = workspace(tmp_path)
     with work.workers(scheduler=scheduler) as executor:
         cube.build(

@@ -35,22 +35,19 @@ def demo(args: argparse.Namespace, ws: Workspace) -> Answer:
 
 def build(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Build a band cube from a STAC catalogue."""
-    from deepfeatures import cube, makers
+    from deepfeatures import cube
 
-    area = makers.area(
-        lat=args.lat,
-        lon=args.lon,
-        edge_size=args.edge_size,
-        units=args.units,
-        bbox=args.bbox,
-        polygon=_area(args.aoi),
-        resolution=args.resolution,
-    )
+    if args.bbox is not None and args.aoi is not None:
+        raise ValueError("give a box or a polygon, not both")
     with progress.shown("build") as report, _workers(args) as executor:
         name = cube.build(
             ws,
             args.name,
-            area=area,
+            area=args.bbox or _area(args.aoi),
+            lat=args.lat,
+            lon=args.lon,
+            edge_size=args.edge_size,
+            units=args.units,
             start=args.start,
             end=args.end,
             catalog=args.stac,
@@ -257,10 +254,13 @@ def export(args: argparse.Namespace, ws: Workspace) -> Answer:
 
 
 def nbar(args: argparse.Namespace, ws: Workspace) -> Answer:
-    """Correct a product to a view from nadir, or write the c-factor of a granule."""
-    from deepfeatures import granule, safe
+    """Correct a product or a cube to a view from nadir, or write the c-factor of a granule."""
+    from deepfeatures import catalogue, cube, granule, safe
 
     source = Path(args.path)
+    if not source.exists() and args.path in catalogue.names(ws):
+        with progress.shown("nbar") as report:
+            return _made(ws, cube.correct(ws, args.path, out=args.out, progress=report))
     if not source.is_dir():
         path = granule.write(args.path, Path(args.out))
         return {"path": str(path)}, f"wrote {path}"

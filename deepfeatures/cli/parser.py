@@ -220,11 +220,13 @@ def _use(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> No
 
     nbar = sub.add_parser("nbar", parents=[common], help="correct a product to a view from nadir")
     nbar.add_argument(
-        "path", help="a .SAFE folder of level 2A, or the metadata of a granule (MTD_TL.xml)"
+        "path",
+        help="a .SAFE folder of level 2A, the metadata of a granule (MTD_TL.xml), or a cube of the "
+        "workspace that has the mean angles of its scenes",
     )
     nbar.add_argument(
         "--out", required=True, metavar="PATH",
-        help="folder for the bands as COG, or NetCDF file for the c-factor of the granule",
+        help="folder for the bands as COG, NetCDF file for the c-factor, or name of the new cube",
     )  # fmt: skip
     nbar.set_defaults(run=commands.nbar)
 

@@ -5,6 +5,18 @@ from __future__ import annotations
 from deepfeatures.grid import square
 from deepfeatures.stac.providers import PROVIDERS
 from deepfeatures.stac.read import load, sources, template
-from deepfeatures.stac.source import Source, Window, read
+from deepfeatures.stac.source import NBAR_FLAGS, NO_NBAR, SCENE, Source, Window, read
 
-__all__ = ["PROVIDERS", "Source", "Window", "load", "read", "sources", "square", "template"]
+__all__ = [
+    "NBAR_FLAGS",
+    "NO_NBAR",
+    "PROVIDERS",
+    "SCENE",
+    "Source",
+    "Window",
+    "load",
+    "read",
+    "sources",
+    "square",
+    "template",
+]

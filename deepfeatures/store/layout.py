@@ -44,9 +44,12 @@ def edge(shape: tuple[int, int], dates: int = 0) -> int:
     Returns
     -------
     int
-        128 up to 512 px or from 201 dates on, else 256.
+        64 from 401 dates on, 128 up to 512 px or from 101 dates on, else 256: whoever makes a
+        tile holds about as much whatever the length of the series.
     """
-    return 128 if max(shape) <= 512 or dates > 200 else 256
+    if dates > 400:
+        return 64
+    return 128 if max(shape) <= 512 or dates > 100 else 256
 
 
 def square(template: xr.Dataset) -> int:
