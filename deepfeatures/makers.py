@@ -234,7 +234,7 @@ class Imported:
     @property
     def method(self) -> str:
         """How clouds are looked for; not again in a cube that this package made."""
-        ours = any(step in self.ds.attrs.get("processing", "") for step in clouds.OURS)
+        ours = clouds.OURS in self.ds.attrs.get("processing", "")
         return "scl" if ours or contract.kind(self.ds) != "bands" else self.clouds
 
     def template(self) -> xr.Dataset:

@@ -23,7 +23,7 @@ from deepfeatures.clouds.classes import (
 METHODS = ("full", "temporal", "scl")
 """How clouds are looked for, the most thorough first."""
 
-OURS = ("clouds and shadows that show in time", "valid from SCL")
+OURS = "clouds and shadows that show in time"
 """Words of `steps` by which a cube is known whose clouds were looked for already."""
 
 BUFFER_M = 60.0
@@ -136,7 +136,7 @@ def steps(method: str, bands: Sequence[str]) -> list[str]:
     found = [first]
     chosen = temporal.roles(tuple(bands))
     if chosen:
-        found.append(f"clouds and shadows that show in time ({chosen.blue}, {chosen.nir})")
+        found.append(f"{OURS} ({chosen.blue}, {chosen.nir})")
     else:
         found.append("clouds were not looked for in time: B02 or B05 and near infrared are missing")
     if method == "full":
