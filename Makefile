@@ -12,7 +12,7 @@ BIN = .venv/bin
 READY = .venv/.ready-$(TORCH)
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: serve env demo test lint types bench checkpoints screenshots clean
+.PHONY: serve env demo test test-long lint types bench bench-cubes checkpoints screenshots clean
 
 serve: env
 	$(BIN)/python -m deepfeatures demo
@@ -44,6 +44,9 @@ demo: env
 test: env lint types
 	$(BIN)/python -m pytest
 
+test-long: env
+	$(BIN)/python -m pytest -m long
+
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,8 +59,16 @@ bench: env
 	$(BIN)/python benchmarks/embed.py
 	$(BIN)/python benchmarks/serve.py
 
-# Trains the checkpoints that ship; DATA is the folder of the real cubes.
+# Making cubes, on the real data in the folder DATA, beside the peers of benchmarks/peers.txt.
 DATA ?= ../shared/data
+bench-cubes: env
+	$(PIP) --no-deps --requirement benchmarks/peers.txt
+	$(BIN)/python benchmarks/nbar.py --data $(DATA)
+	$(BIN)/python benchmarks/clouds.py --data $(DATA)
+	$(BIN)/python benchmarks/extremes.py
+	$(BIN)/python benchmarks/build.py --data $(DATA)
+
+# Trains the checkpoints that ship.
 checkpoints: env
 	$(BIN)/python benchmarks/checkpoints.py --data $(DATA)
 

@@ -63,6 +63,7 @@ def _add(home, name: str) -> None:
     catalogue.add(Workspace(home), name)
 
 
+@pytest.mark.long
 def test_concurrent_updates_lose_nothing(workspace):
     names = [f"c{i}" for i in range(6)]
     for name in names:

@@ -29,6 +29,7 @@ def start_demo(home) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", DEMO, str(home)])
 
 
+@pytest.mark.long
 def test_a_demo_killed_while_writing_resumes_to_the_same_bytes(tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert start_demo(undisturbed).wait(300) == 0
@@ -134,7 +135,7 @@ def test_unknown_models_and_cubes_are_named(demo_home):
 
 def test_the_real_cube_goes_all_the_way(shared_data, workspace):
     path = shared_data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc"
-    cube.import_file(workspace, "be", path)
+    cube.import_file(workspace, "be", path, clouds="temporal")
     ds = contract.check(catalogue.open(workspace, "be"))
     assert ds.sizes["time"] == 118
     assert {"backscatter", "elevation", "temperature_mean"} <= set(ds.data_vars)
