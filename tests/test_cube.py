@@ -151,7 +151,7 @@ def test_the_real_cube_goes_all_the_way(shared_data, workspace):
         values = np.moveaxis(features["features"].values, 1, -1)
         assert np.isfinite(values[usable]).all()
         assert np.isnan(values[~usable]).all()
-        assert usable.mean() > 0.3
+        assert usable.mean() > 0.4
 
 
 def test_the_classes_alone_can_be_asked_for_and_exports_come_back_as_they_were(
