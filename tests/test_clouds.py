@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deepfeatures import clouds
-from deepfeatures.clouds import SCENE_CLASSES, SCL_FLAGS, VALID, VALID_CLASSES, coarse, temporal
+from deepfeatures.clouds import (
+    SCENE_CLASSES,
+    SCL_FLAGS,
+    VALID,
+    VALID_CLASSES,
+    coarse,
+    opinion,
+    temporal,
+)
 
 BELGIUM = "be_31UDS_s2s1_2017-2018_10m.nc"
 TANZANIA = "tza_37MBS_s2s1_2019-2021_20m.nc"
@@ -360,3 +368,10 @@ def test_gaps_in_the_swath_are_no_evidence():
     valid[8:11, :, :17] = 0
     codes = clouds.refine(valid, bands, days, 10.0, "temporal")
     assert np.array_equal(codes, valid)
+
+
+def test_a_missing_network_is_said_and_not_passed_over(monkeypatch):
+    monkeypatch.setattr(opinion, "_installed", lambda: False)
+    with pytest.raises(ValueError, match="not installed; install them, or look for clouds in time"):
+        clouds.steps("full", opinion.BANDS)
+    assert clouds.steps("temporal", opinion.BANDS)

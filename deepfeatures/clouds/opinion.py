@@ -29,17 +29,28 @@ _CLOUD, _SHADOW = 1, 2
 
 
 def possible(bands: Sequence[str]) -> bool:
-    """Tell whether the network's bands are there, and its packages installed."""
-    return set(BANDS) <= set(bands) and _installed()
+    """Tell whether the network's bands are there.
+
+    Raises
+    ------
+    ValueError
+        If they are, but its packages are not installed.
+    """
+    if not set(BANDS) <= set(bands):
+        return False
+    if not _installed():
+        raise ValueError(
+            "the packages ukis-csmask and onnxruntime are not installed; install them, or look for "
+            "clouds in time only (clouds temporal)"
+        )
+    return True
 
 
 def step(bands: Sequence[str]) -> str:
     """Say what is done, for the attribute ``processing``."""
-    missing = [band for band in BANDS if band not in bands]
-    if missing:
+    if not possible(bands):
+        missing = [band for band in BANDS if band not in bands]
         return f"no second opinion on clouds by a network: {', '.join(missing)} missing"
-    if not _installed():
-        return "no second opinion on clouds by a network: package ukis-csmask not installed"
     return f"clouds and shadows by a second network (ukis-csmask {version('ukis-csmask')})"
 
 
