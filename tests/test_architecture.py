@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*(ROOT / "deepfeatures").rglob("*.py"), *(ROOT / "app").rglob("*.py")])
 
 FLOORS = [
-    {"__init__", "settings", "bands", "aoi", "tiles", "formula", "errors", "days", "grid"},
+    {"__init__", "settings", "bands", "aoi", "tiles", "errors", "days", "grid"},
     {
         "contract",
         "clouds",
@@ -63,7 +63,8 @@ BORDERS = {
     "ukis_csmask": {"clouds"},
     "zarr": {"store", "reading", "export", "foreign"},
     "intake": {"catalogue"},
-    "torch": {"embed", "fit", "predictor", "infer"},
+    "torch": {"embed", "fit", "predictor", "infer", "indices"},
+    "llvmlite": {"indices"},
     "tornado": {"serve"},
     "sqlite3": {"jobs"},
     "defusedxml": {"granule", "grd"},

@@ -12,8 +12,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfeatures import formula, indices
+from deepfeatures import indices
 from deepfeatures.bands import BANDS
+from deepfeatures.indices import formula, program
 from tests.conftest import bands_cube
 
 SYMBOLS = {band.name: band.spyndex for band in BANDS.values()}
@@ -147,14 +148,34 @@ def test_ndvi_is_antisymmetric_and_bounded(a: float, b: float) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 400), st.integers(1, 97))
-def test_blocks_do_not_matter(count: int, block: int) -> None:
+@given(st.integers(1, 400), st.data())
+def test_any_part_equals_the_same_part_of_the_whole(count: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(count)
     bands = {name: rng.uniform(0, 1, count).astype(np.float32) for name in BANDS}
     whole = indices.compute(bands, indices.names())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formula, "BLOCK", block)
-        np.testing.assert_array_equal(indices.compute(bands, indices.names()), whole)
+    start = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(start + 1, count))
+    part = indices.compute({n: v[start:stop] for n, v in bands.items()}, indices.names())
+    np.testing.assert_array_equal(part, whole[:, start:stop])
+
+
+def test_threads_alignment_and_the_way_of_writing_do_not_matter() -> None:
+    rng = np.random.default_rng(5)
+    count = 40_000  # enough values for several threads
+    bands = {name: rng.uniform(0, 1, count + 3).astype(np.float32) for name in BANDS}
+    alone = indices.compute(bands, indices.names(), threads=1)
+    np.testing.assert_array_equal(indices.compute(bands, indices.names(), threads=3), alone)
+    one_by_one = np.stack([indices.compute(bands, [name])[0] for name in indices.names()])
+    np.testing.assert_array_equal(one_by_one, alone)  # few rows go through the caches
+    even = {name: values[:count] for name, values in bands.items()}
+    for shift in (0, 1, 5, 16):  # rows that begin anywhere in a line of the cache
+        room = np.zeros(244 * count + 32, np.float32)
+        begin = (-room.ctypes.data % 64) // 4 + shift
+        out = room[begin : begin + 244 * count].reshape(244, count)
+        indices.compute(even, indices.names(), out=out)
+        np.testing.assert_array_equal(out, alone[:, :count])
+        assert not room[:begin].any()
+        assert not room[begin + out.size :].any()
 
 
 def test_together_equals_one_by_one_and_order_and_repeats_do_not_matter() -> None:
@@ -168,7 +189,7 @@ def test_together_equals_one_by_one_and_order_and_repeats_do_not_matter() -> Non
 
 def test_equal_parts_are_computed_once() -> None:
     trees = [formula.parse(text, ["a", "b"]) for text in ("(a - b) / (a + b)", "(b + a) * (a - b)")]
-    assert len(formula.compiled(trees).code) == 4
+    assert len(program.compiled(trees).code) == 4
 
 
 @settings(deadline=None, max_examples=30)

@@ -20,14 +20,12 @@ import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib import resources
 
-import numpy as np
-import xarray as xr
-
-from deepfeatures import formula as formulas
-from deepfeatures.bands import BANDS, attributes
+from deepfeatures.bands import BANDS
+from deepfeatures.indices import formula as formulas
+from deepfeatures.indices.program import Program, compiled
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,20 @@ _WAVELENGTHS: dict[str, formulas.Tree] = {
     "lambda" + band.spyndex: ("const", band.wavelength_nm) for band in BANDS.values()
 }
 _KERNEL_TREES = {name: _kernel(a, b) for name, (a, b) in _KERNELS.items()}
-_ALLOWED = (*BANDS, *_BAND_SYMBOLS, *CONSTANTS, *_WAVELENGTHS, *_KERNELS)
+_SYMBOLS = (*BANDS, *_BAND_SYMBOLS, *CONSTANTS, *_WAVELENGTHS, *_KERNELS)
 
 
 @lru_cache(maxsize=1024)
 def _tree(formula: str) -> formulas.Tree:
     """Parse a formula; only bands (by our names) and constants remain as names."""
     symbols = _BAND_SYMBOLS | _WAVELENGTHS
-    return formulas.bind(formulas.bind(formulas.parse(formula, _ALLOWED), _KERNEL_TREES), symbols)
+    found = formulas.parse(formula, (*_SYMBOLS, *_TABLE["indices"]))
+    inner = {
+        name: _tree(_TABLE["indices"][name]["formula"])
+        for name in formulas.names(found)
+        if name not in _SYMBOLS
+    }
+    return formulas.bind(formulas.bind(formulas.bind(found, inner), _KERNEL_TREES), symbols)
 
 
 def define(
@@ -108,7 +112,8 @@ def define(
         What the result is called.
     formula
         ``+ - * / **``, unary minus, numbers; bands by name (``B08``) or by the symbols of the
-        catalogue (``N``); the constants, wavelengths and kernels of the catalogue.
+        catalogue (``N``); the constants, wavelengths and kernels of the catalogue; other indices
+        of the catalogue by name (``NDVI``).
 
     Raises
     ------
@@ -121,7 +126,7 @@ def define(
         raise ValueError(f"the formula {formula!r} uses no band; choose from {', '.join(BANDS)}")
     constants = {constant: CONSTANTS[constant] for constant in used if constant in CONSTANTS}
     index = Index(name, long_name or name, formula, bands, domain, reference, constants)
-    formulas.compiled([_bound(index, {key: value or 1.0 for key, value in constants.items()})])
+    compiled([_bound(index, {key: value or 1.0 for key, value in constants.items()})])
     return index
 
 
@@ -152,62 +157,6 @@ def available(bands: Collection[str]) -> tuple[str, ...]:
     )
 
 
-def compute(
-    reflectance: Mapping[str, np.ndarray],
-    wanted: Sequence[str | Index],
-    *,
-    constants: Mapping[str, float] | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """Compute indices from band arrays.
-
-    Parameters
-    ----------
-    reflectance
-        Band name -> surface reflectance 0..1, all of one shape (...); NaN = no value.
-    wanted
-        Names of the catalogue, or indices from `define`.
-    constants
-        Other values than the catalogue's, such as ``{"L": 0.5}``.
-    out
-        Array (index, ...), float32 and C-contiguous, that takes the result.
-
-    Returns
-    -------
-    numpy.ndarray
-        (index, ...) float32; NaN where a band has no value, a denominator is zero or a root is
-        taken of a negative number.
-
-    Raises
-    ------
-    KeyError
-        If an index is unknown.
-    ValueError
-        If a band or a constant is missing, or shapes differ.
-    """
-    chosen = _chosen(wanted, reflectance)
-    program = _program(tuple(chosen), tuple(sorted((constants or {}).items())))
-    shapes = {name: np.shape(reflectance[name]) for name in program.inputs}
-    shape = next(iter(shapes.values()))
-    if set(shapes.values()) != {shape}:
-        raise ValueError(f"the bands differ in shape: {shapes}")
-    if out is None:
-        out = np.empty((len(chosen), *shape), np.float32)
-    elif (
-        out.shape != (len(chosen), *shape) or out.dtype != np.float32 or not out.flags.c_contiguous
-    ):
-        raise ValueError(
-            f"'out' must be contiguous float32 of shape {(len(chosen), *shape)}, "
-            f"not {out.dtype} {out.shape}"
-        )
-    flat = {
-        name: np.ascontiguousarray(reflectance[name], np.float32).reshape(-1)
-        for name in program.inputs
-    }
-    formulas.run(program, flat, out.reshape(len(chosen), -1))
-    return out
-
-
 def hint(name: str) -> str:
     """Say which indices a mistyped name may have meant: ``; did you mean NDVI?`` or nothing."""
     by_lower = {known.lower(): known for known in INDICES}
@@ -217,35 +166,66 @@ def hint(name: str) -> str:
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
-def _chosen(wanted: Sequence[str | Index], bands: Collection[str]) -> list[Index]:
-    """Look the names up and see that every band is there."""
+def find(text: str) -> Index:
+    """Give the index of a name of the catalogue, or the one that an expression defines.
+
+    Raises
+    ------
+    KeyError
+        If it is a name that the catalogue does not have.
+    ValueError
+        If it is an expression with a mistake in it.
+    """
+    if text in INDICES:
+        return INDICES[text]
+    if text.strip().isidentifier() and text.strip() not in BANDS:
+        raise KeyError(f"{text[:60]!r} is no spectral index of {CATALOGUE}{hint(text)}")
+    return _own(text)
+
+
+@lru_cache(maxsize=1024)
+def _own(text: str) -> Index:
+    return define(text, text)
+
+
+def chosen(wanted: Sequence[str | Index], bands: Collection[str]) -> list[Index]:
+    """Look names and expressions up and see that every band is there.
+
+    Raises
+    ------
+    KeyError
+        If an index is unknown.
+    ValueError
+        If none is asked for, an expression has a mistake in it, or a band is missing.
+    """
     if not wanted:
         raise ValueError("no index is asked for; name at least one, such as 'NDVI'")
-    chosen = []
-    for item in wanted:
-        if not isinstance(item, Index) and item not in INDICES:
-            raise KeyError(f"{item!r} is no spectral index of {CATALOGUE}{hint(item)}")
-        index = item if isinstance(item, Index) else INDICES[item]
+    found = [item if isinstance(item, Index) else find(item) for item in wanted]
+    for index in found:
         missing = [band for band in index.bands if band not in bands]
         if missing:
             raise ValueError(
                 f"{index.name} needs {', '.join(missing)}, which the cube does not have; "
                 f"it has {', '.join(bands)}"
             )
-        chosen.append(index)
-    return chosen
+    return found
 
 
 @lru_cache(maxsize=64)
-def _program(
-    chosen: tuple[Index, ...], constants: tuple[tuple[str, float], ...]
-) -> formulas.Program:
+def program(wanted: tuple[Index, ...], constants: tuple[tuple[str, float], ...]) -> Program:
+    """Give the plan of some indices with some constants; made once.
+
+    Raises
+    ------
+    ValueError
+        If a constant is unknown, or has no default and is not given.
+    """
     given = dict(constants)
     unknown = [name for name in given if name not in CONSTANTS]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no constant; choose from {', '.join(CONSTANTS)}")
     trees = []
-    for index in chosen:
+    for index in wanted:
         values = index.constants | {k: v for k, v in given.items() if k in index.constants}
         numbers = {name: value for name, value in values.items() if value is not None}
         missing = sorted(values.keys() - numbers.keys())
@@ -254,74 +234,4 @@ def _program(
                 f"{index.name} needs the constant {missing[0]!r}, which has no default"
             )
         trees.append(_bound(index, numbers))
-    return formulas.compiled(trees)
-
-
-def select(
-    ds: xr.Dataset,
-    wanted: Sequence[str | Index],
-    *,
-    constants: Mapping[str, float] | None = None,
-) -> xr.DataArray:
-    """Give indices of a band cube as a virtual cube: computed when, and where, it is read.
-
-    Parameters
-    ----------
-    ds
-        A band cube, or any selection of one: ``reflectance`` (..., band, ...).
-    wanted
-        Names of the catalogue, or indices from `define`. Those asked for together are computed
-        together, so ask for what you need and not for all.
-    constants
-        Other values than the catalogue's, such as ``{"L": 0.5}``.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``si`` with ``index`` in the place of ``band``, float32: over dask where the cube is (one
-        task per chunk of time and space), else computed at once.
-
-    Raises
-    ------
-    KeyError
-        If an index is unknown.
-    ValueError
-        If the cube lacks a band.
-    """
-    source = ds["reflectance"]
-    bands = [str(band) for band in source["band"].values]
-    chosen = _chosen(wanted, bands)
-    needed = [band for band in bands if any(band in index.bands for index in chosen)]
-    source = source.sel(band=needed)
-    axis = source.get_axis_num("band")
-    block = partial(_block, bands=needed, wanted=chosen, constants=constants, axis=axis)
-    if source.chunks is None:
-        data = block(source.values)
-    else:
-        whole = source.data.rechunk({axis: -1})
-        chunks = list(whole.chunks)
-        chunks[axis] = (len(chosen),)
-        data = whole.map_blocks(
-            block, chunks=tuple(chunks), dtype=np.float32, meta=np.empty((0,) * whole.ndim, "f4")
-        )
-    coords = {name: c for name, c in source.coords.items() if "band" not in c.dims}
-    labels = [index.name for index in chosen]
-    return xr.DataArray(
-        data,
-        dims=["index" if dim == "band" else dim for dim in source.dims],
-        coords=coords | {"index": labels},
-        name="si",
-        attrs=attributes("si") | {"catalogue": CATALOGUE},
-    )
-
-
-def _block(
-    values: np.ndarray,
-    *,
-    bands: Sequence[str],
-    wanted: Sequence[Index],
-    constants: Mapping[str, float] | None,
-    axis: int,
-) -> np.ndarray:
-    layers = {name: np.take(values, at, axis=axis) for at, name in enumerate(bands)}
-    return np.moveaxis(compute(layers, wanted, constants=constants), 0, axis)
+    return compiled(trees)

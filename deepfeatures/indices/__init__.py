@@ -1,0 +1,38 @@
+"""Spectral indices of Sentinel-2: the table, the plan for any set of them, and its evaluators.
+
+``formula`` parses text through an allow-list, ``program`` makes one plan of many formulas,
+``native`` runs it as machine code on the processor, ``tensor`` on torch, ``table`` knows the
+catalogue, ``engine`` puts them together.
+"""
+
+from __future__ import annotations
+
+from deepfeatures.indices.engine import compute, encode, select
+from deepfeatures.indices.native import Coding
+from deepfeatures.indices.table import (
+    CATALOGUE,
+    CONSTANTS,
+    INDICES,
+    Index,
+    available,
+    define,
+    find,
+    hint,
+    names,
+)
+
+__all__ = [
+    "CATALOGUE",
+    "CONSTANTS",
+    "INDICES",
+    "Coding",
+    "Index",
+    "available",
+    "compute",
+    "define",
+    "encode",
+    "find",
+    "hint",
+    "names",
+    "select",
+]
