@@ -12,7 +12,7 @@ BIN = .venv/bin
 READY = .venv/.ready-$(TORCH)
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: serve env demo test test-long lint types bench bench-cubes checkpoints screenshots clean
+.PHONY: serve env demo test test-long lint types bench bench-cubes checkpoints table screenshots clean
 
 serve: env
 	$(BIN)/python -m deepfeatures demo
@@ -54,13 +54,13 @@ lint: env
 types: env
 	$(BIN)/mypy
 
+DATA ?= ../shared/data
 bench: env
-	$(BIN)/python benchmarks/indices.py
+	$(BIN)/python benchmarks/indices.py $(if $(wildcard $(DATA)),--data $(DATA))
 	$(BIN)/python benchmarks/embed.py
 	$(BIN)/python benchmarks/serve.py
 
 # Making cubes, on the real data in the folder DATA, beside the peers of benchmarks/peers.txt.
-DATA ?= ../shared/data
 bench-cubes: env
 	$(PIP) --no-deps --requirement benchmarks/peers.txt
 	$(BIN)/python benchmarks/nbar.py --data $(DATA)
@@ -71,6 +71,10 @@ bench-cubes: env
 # Trains the checkpoints that ship.
 checkpoints: env
 	$(BIN)/python benchmarks/checkpoints.py --data $(DATA)
+
+# Writes the table of spectral indices from the installed spyndex, with ranges from the data.
+table: env
+	$(BIN)/python benchmarks/index_table.py --data $(DATA)
 
 # Makes the pictures of the README from the browser test.
 screenshots: env

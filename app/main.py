@@ -18,7 +18,7 @@ from app.views.dates import DatesView
 from app.views.export import ExportView
 from app.views.jobs import JobsView
 from app.views.latent import LatentView
-from app.views.layer import LayerView, ordered
+from app.views.layer import LayerView
 from app.views.map import MapView
 from app.views.timeseries import SeriesView
 from deepfeatures.settings import Workspace
@@ -88,7 +88,7 @@ def page(state: State) -> pmui.Page:
         _column(times, name="card times", sizing_mode="stretch_width"),
         name="left",
     )
-    series = SeriesView(state=state, read=bound(data.series), choices=choices)
+    series = SeriesView(state=state, read=bound(data.series))
     latent = LatentView(
         state=state,
         sample=bound(data.sample),
@@ -118,11 +118,6 @@ def page(state: State) -> pmui.Page:
 def on_phone() -> bool:
     """Tell whether the browser says that it runs on a phone: its drawer covers the map."""
     return "Mobi" in (pn.state.headers or {}).get("User-Agent", "")
-
-
-def choices(channels: list[str]) -> list[str]:
-    """Give what a series plot of these bands can show: indices, then bands."""
-    return [*ordered(channels), *channels]
 
 
 def origin(info: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import param
 
-from deepfeatures import indices
+from deepfeatures.bands import BANDS
+from deepfeatures.serve.spectral import computable
 from deepfeatures.settings import Workspace
 
 PICTURES = {
@@ -30,9 +31,16 @@ LINKED = {
     "lon": "lon",
     "lat": "lat",
     "chosen": "series",
+    "own": "own",
     "job": "job",
 }
 """The parameters that are kept in the address of the page, and their names there."""
+
+MOST_SERIES = 6
+"""Channels that the series plot shows at most."""
+
+MAX_OWN = 12
+"""Own indices that a session remembers; the oldest go first."""
 
 
 class State(param.Parameterized):
@@ -41,7 +49,9 @@ class State(param.Parameterized):
     ws = param.ClassSelector(class_=Workspace, doc="The workspace that is looked at.")
     cubes = param.Dict(default={}, doc="Name to description (`catalogue.info`) of each cube.")
     cube = param.String(doc="Name of the cube on the map.")
-    show = param.String(doc="Channel on the map, or three with commas as red, green, blue.")
+    show = param.String(
+        doc="Channel, index or expression on the map, or three channels with commas as colours."
+    )
     date = param.String(doc="Date on the map, YYYY-MM-DD.")
     cmap = param.String("viridis", doc="Colour map of a single channel.")
     limits = param.Tuple(None, length=2, doc="Ends of the colour map; None: from the data.")
@@ -52,6 +62,7 @@ class State(param.Parameterized):
     lon = param.Number(None, doc="Longitude of the clicked pixel [degrees].")
     lat = param.Number(None, doc="Latitude of the clicked pixel [degrees].")
     chosen = param.List(["NDVI", "kNDVI", "NDMI"], doc="Indices and bands in the series plot.")
+    own = param.List([], doc="Expressions that the user has made indices of, newest last.")
     mode = param.Selector(objects=["Explore", "Box", "Polygon"], doc="What the mouse does.")
     area = param.Dict(None, doc="Drawn or uploaded area, a GeoJSON Feature.")
     selection = param.String(doc="Id of the pixels selected in the latent view, or empty.")
@@ -98,7 +109,7 @@ class State(param.Parameterized):
         found = PICTURES.get(info.get("kind", ""), {})
         return {label: rgb for label, rgb in found.items() if has >= set(rgb.split(","))}
 
-    @param.depends("cube", "cubes", "date", "show", watch=True)
+    @param.depends("cube", "cubes", "date", "show", "chosen", "own", watch=True)
     def settle(self) -> None:
         """Make every choice one that the cube on the map has, keeping what can be kept."""
         if self.cube not in self.cubes:
@@ -114,13 +125,30 @@ class State(param.Parameterized):
             date=self.date if self.date in ("", *self.days) else nearest(self.days, self.date),
             features=self.features if self.features in partners else (partners or [""])[0],
         )
+        self.own = owned([*self.own, *self.chosen, self.show])
 
     def shown(self, show: str) -> bool:
         """Tell whether the cube on the map has these channels, or gives this index."""
         channels = self.info.get("channels", [])
         if set(channels) >= set(show.split(",")):
             return True
-        return self.info.get("kind") == "bands" and show in indices.available(channels)
+        return self.info.get("kind") == "bands" and gives(channels, show)
+
+
+def gives(bands: list[str], text: str) -> bool:
+    """Tell whether bands allow an index of the catalogue or an expression."""
+    try:
+        computable(text, bands)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
+def owned(texts: list[Any]) -> list[str]:
+    """Give the expressions among some texts, each once, the last `MAX_OWN` of them."""
+    found = [text for text in texts if isinstance(text, str) and not text.isidentifier()]
+    latest = list(dict.fromkeys(reversed(found[-100:])))
+    return [text for text in latest if gives(list(BANDS), text)][:MAX_OWN][::-1]
 
 
 def made(info: dict[str, Any], source: dict[str, Any]) -> bool:

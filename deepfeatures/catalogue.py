@@ -12,6 +12,7 @@ import copy
 import functools
 import os
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from deepfeatures import contract, store
+from deepfeatures import contract, indices, store
+from deepfeatures.backend import Cubes
 from deepfeatures.settings import Workspace, checked_name
 
 _DATA = "intake.readers.datatypes:Zarr"
 _READER = "intake.readers.readers:XArrayDatasetReader"
+_VIEW = ".si"
+"""Ends the names of virtual SI cubes; no name of a cube has a dot."""
 _REMOTE = re.compile(r"s3://[a-z0-9.-]{3,63}(/(?!\.{1,2}(/|$))[A-Za-z0-9._=-]{1,100})*")
 """What a remote place may look like: no keys, no queries, no steps upwards, no other driver."""
 _EMPTY: dict[str, Any] = {
@@ -35,7 +39,7 @@ _EMPTY: dict[str, Any] = {
 
 def names(ws: Workspace) -> list[str]:
     """Give the names of the cubes in a workspace, in the order in which they were added."""
-    return list(_load(ws)["aliases"])
+    return [name for name in _load(ws)["aliases"] if not name.endswith(_VIEW)]
 
 
 def url(ws: Workspace, name: str) -> str:
@@ -49,9 +53,9 @@ def url(ws: Workspace, name: str) -> str:
         If the entry points outside the workspace or asks for another reader.
     """
     content = _load(ws)
-    token = content["aliases"].get(name)
+    token = None if name.endswith(_VIEW) else content["aliases"].get(name)
     if token is None:
-        known = ", ".join(list(content["aliases"])[:12]) or "none yet"
+        known = ", ".join(names(ws)[:12]) or "none yet"
         raise KeyError(f"there is no cube {name!r}; there are: {known}")
     entry, data = content["entries"][token], content["data"][f"{token}.zarr"]
     if entry.get("reader") != _READER or data.get("datatype") != _DATA:
@@ -134,15 +138,26 @@ def add(ws: Workspace, name: str, url: str | None = None) -> None:
             "metadata": {},
             "user_parameters": {},
         }
-        content["entries"][name] = {
-            "reader": _READER,
-            "kwargs": {"args": [f"{{data({name}.zarr)}}"], "consolidated": False, "chunks": {}},
-            "output_instance": "xarray:Dataset",
-            "metadata": {"title": str(group.attrs.get("title", name))},
-            "user_parameters": {},
-        }
+        title = str(group.attrs.get("title", name))
+        kwargs = {"consolidated": False} if "si" not in group else {"engine": "deepfeatures"}
+        content["entries"][name] = _entry(name, title, kwargs)
         content["aliases"][name] = name
+        if "reflectance" in group:
+            view = {"engine": "deepfeatures", "view": "si"}
+            content["entries"][name + _VIEW] = _entry(name, f"Spectral indices of {title}", view)
+            content["aliases"][name + _VIEW] = name + _VIEW
         _save(ws, content)
+
+
+def _entry(name: str, title: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Write an entry that reads the store of a cube."""
+    return {
+        "reader": _READER,
+        "kwargs": {"args": [f"{{data({name}.zarr)}}"], **kwargs, "chunks": {}},
+        "output_instance": "xarray:Dataset",
+        "metadata": {"title": title},
+        "user_parameters": {},
+    }
 
 
 def remove(ws: Workspace, name: str) -> None:
@@ -156,15 +171,35 @@ def remove(ws: Workspace, name: str) -> None:
     found = url(ws, name)
     with _locked(ws):
         content = _load(ws)
-        for part, token in (("data", f"{name}.zarr"), ("entries", name), ("aliases", name)):
+        content["data"].pop(f"{name}.zarr", None)
+        for part, token in product(("entries", "aliases"), (name, name + _VIEW)):
             content[part].pop(token, None)
         _save(ws, content)
     store.remove(found)
 
 
-def open(ws: Workspace, name: str) -> xr.Dataset:  # noqa: A001 (reads as catalogue.open)
-    """Open a cube lazily."""
-    return store.open(url(ws, name))
+def open(ws: Workspace, name: str, view: str | None = None) -> xr.Dataset:  # noqa: A001
+    """Open a cube lazily, in dask chunks.
+
+    Parameters
+    ----------
+    ws
+        The workspace.
+    name
+        Name of the cube.
+    view
+        ``"si"`` for the virtual SI cube of a band cube: nothing of it exists until it is read.
+
+    Raises
+    ------
+    KeyError
+        If the catalogue has no cube of this name.
+    ValueError
+        If there is no such view of it.
+    """
+    if view is None:
+        return store.open(url(ws, name))
+    return xr.open_dataset(url(ws, name), engine=Cubes, view=view, chunks={})
 
 
 def info(ws: Workspace, name: str) -> dict[str, Any]:
@@ -173,7 +208,7 @@ def info(ws: Workspace, name: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name, title, kind, dims, channels, times`` (ISO), ``bounds`` [west, south, east,
+        ``name, title, kind, dims, channels, indices, times`` (ISO), ``bounds`` [west, south, east,
         north] in degrees, ``crs, resolution, simulated, version, variables, attrs``.
     """
     found = url(ws, name)
@@ -186,6 +221,7 @@ def info(ws: Workspace, name: str) -> dict[str, Any]:
         "kind": contract.kind(ds),
         "dims": {str(dim): size for dim, size in ds.sizes.items()},
         "channels": contract.channels(ds),
+        "indices": list(indices.available(contract.channels(ds))) if "band" in ds.dims else [],
         "times": [str(time) for time in np.datetime_as_string(ds["time"].values, unit="s")],
         "bounds": [west, south, east, north],
         "crs": str(contract.crs(ds)),

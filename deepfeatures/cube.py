@@ -263,12 +263,35 @@ def materialise(
     name: str,
     indices: Sequence[str],
     *,
+    constants: Mapping[str, float] | None = None,
     out: str | None = None,
     executor: Executor | None = None,
     root: str | None = None,
     progress: Progress = None,
 ) -> str:
-    """Store spectral indices of a band cube as an SI cube.
+    """Store spectral indices of a band cube as an SI cube, in int16 with a step per index.
+
+    What could not be stored as it is stands in the attribute ``index_report``: for each index the
+    number of usable values, of those undefined, and of those clipped from below and above.
+
+    Parameters
+    ----------
+    ws
+        The workspace.
+    name
+        Name of the band cube.
+    indices
+        Names of the catalogue, or expressions such as ``"(B08 - B05) / (B08 + B05)"``.
+    constants
+        Other values than the catalogue's, such as ``{"L": 0.5}``.
+    out
+        Name of the SI cube; that of the band cube with ``-indices`` by default.
+    executor
+        Who makes the tiles; the caller by default.
+    root
+        URL below which the store is to lie; the workspace by default.
+    progress
+        Called with tiles done and tiles in all.
 
     Raises
     ------
@@ -280,9 +303,15 @@ def materialise(
     from deepfeatures import indices as engine
 
     target = out or f"{name}-indices"
-    maker = makers.Indices(catalogue.url(ws, name), name, tuple(indices))
-    plan = f"indices of {name} {engine.CATALOGUE} version={__version__}"
-    return _written(ws, target, maker, plan, executor=executor, root=root, progress=progress)
+    given = tuple(sorted((constants or {}).items()))
+    url = catalogue.url(ws, name)
+    maker = makers.Indices(url, name, tuple(dict.fromkeys(indices)), given)
+    version = store.arrays(url).attrs["version"]
+    plan = f"indices of {name} {version} {engine.CATALOGUE} {given} {__version__}"
+    return _written(
+        ws, target, maker, plan, executor=executor, root=root, progress=progress,
+        summary=makers.tallied, coarse=maker.coarse,
+    )  # fmt: skip
 
 
 def _weight(path: str | os.PathLike[str]) -> int:
@@ -298,7 +327,7 @@ class _Maker(Protocol):
 
     def template(self) -> xr.Dataset: ...
 
-    def __call__(self, tile: Tile) -> tuple[xr.Dataset, str]: ...
+    def __call__(self, tile: Tile) -> tuple[xr.Dataset, str | Callable[[], str]]: ...
 
 
 def _written(
@@ -311,13 +340,15 @@ def _written(
     root: str | None = None,
     progress: Progress = None,
     cancelled: Cancelled = None,
+    summary: Callable[[list[str]], dict[str, str]] = makers.lost,
+    coarse: store.Coarse | None = None,
 ) -> str:
     """Write the cube of a maker tile by tile, and list it when it is complete."""
     with _writing(ws, name):
         url = catalogue.place(ws, name, root)
         writer = store.Writer.create(url, maker.template(), plan)
         work.fill(writer, maker, executor=executor, progress=progress, cancelled=cancelled)
-        writer.finish(makers.lost(list(writer.reports().values())))
+        writer.finish(summary(list(writer.reports().values())), coarse)
         catalogue.add(ws, name, url)
     return name
 

@@ -108,7 +108,7 @@ def run(
     InterruptedError
         If `cancelled` said so; what is complete stays and the next run goes on from there.
     """
-    data.require(ds, predictor.channels)
+    data.require(ds, predictor.inputs)
     box = _window(ds, window, mask)
     times = _times(ds, period)
     target = template(predictor, ds, window=box, times=times, mask=mask)
@@ -156,7 +156,7 @@ class Features:
     def template(self) -> xr.Dataset:
         """Give the feature cube to be, lazy and empty."""
         predictor, ds, box, times = self._opened()
-        data.require(ds, predictor.channels)
+        data.require(ds, predictor.inputs)
         return template(predictor, ds, window=box, times=times, mask=self.mask)
 
     def plan(self) -> str:
@@ -367,7 +367,7 @@ def read(predictor: Predictor, ds: xr.Dataset, together: list[Part]) -> Region:
     x0, x1 = min(tile.rx0 for tile in tiles), max(tile.rx1 for tile in tiles)
     rows, columns = slice(y0, y1), slice(x0, x1)
     around = together[0].around
-    block = data.read(ds, predictor.channels, times=around, rows=rows, columns=columns)
+    block = data.read(ds, predictor.inputs, times=around, rows=rows, columns=columns)
     return Region(block, y0, x0)
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import dask.array
 import numpy as np
@@ -16,10 +18,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from deepfeatures import aoi, clouds, contract, grid, indices, nbar, radar, stac, store
+from deepfeatures import aoi, clouds, contract, grid, indices, nbar, radar, reading, stac, store
 from deepfeatures import weather as meteo
 from deepfeatures.aoi import AOI
 from deepfeatures.bands import attributes
+from deepfeatures.indices import ranges
 from deepfeatures.stac.ground import (
     GroundSource,
     elevation_attributes,
@@ -31,6 +34,10 @@ from deepfeatures.stac.radar import RadarSource, find_radar, read_radar
 from deepfeatures.stac.source import decoded
 from deepfeatures.tiles import Tile
 
+_CODING = (
+    "value = stored * si_scale + si_offset, both along index; -32768 = no value "
+    '(xarray.open_dataset(url, engine="deepfeatures") does it)'
+)
 MOST_LOST = 200
 """Files that could not be read and are named in the attributes; of more only the number is."""
 
@@ -331,34 +338,90 @@ def _scene_factors(ds: xr.Dataset) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Indices:
-    """Makes tiles of an SI cube."""
+    """Makes tiles of an SI cube, straight from the stored integers of its bands."""
 
     url: str
     """Store of the band cube."""
     name: str
     """Name of the band cube."""
     names: tuple[str, ...]
-    """Spectral indices."""
+    """Spectral indices: names of the catalogue, or expressions."""
+    constants: tuple[tuple[str, float], ...] = ()
+    """Constants that differ from the catalogue's."""
+
+    @cached_property
+    def codings(self) -> tuple[tuple[float, float], ...]:
+        """Scale and offset of each index, from the table or, of an expression, from the cube."""
+        cube = reading.open(self.url, self.name)
+        return tuple(_coding(cube, name) for name in self.names)
 
     def template(self) -> xr.Dataset:
-        """Give the SI cube, lazy."""
+        """Give the SI cube, its values empty.
+
+        Raises
+        ------
+        KeyError
+            If an index is unknown.
+        ValueError
+            If a band is missing, or there are no bands.
+        """
         ds = store.open(self.url)
-        return self._cube(ds, indices.select(ds, list(self.names)))
+        if contract.kind(ds) != "bands":
+            raise ValueError(f"{self.name!r} is no cube of bands; name the one it was made from")
+        wanted = indices.chosen(self.names, contract.channels(ds))
+        labels = [index.name for index in wanted]
+        shape = ds.sizes["time"], len(labels), ds.sizes["y"], ds.sizes["x"]
+        empty = dask.array.zeros(shape, dtype=np.int16)
+        codings = np.array(self.codings)
+        attrs = attributes("si") | {"catalogue": indices.CATALOGUE, "coding": _CODING}
+        formulas = {index.name: index.formula for index in wanted}
+        steps = json.loads(ds.attrs.get("processing", "[]"))
+        steps.append(f"{len(labels)} spectral indices of {self.name} ({indices.CATALOGUE})")
+        return xr.Dataset(
+            {"si": (("time", "index", "y", "x"), empty, attrs), "valid": ds["valid"]},
+            coords={name: c for name, c in ds.coords.items() if set(c.dims) <= {"time", "y", "x"}}
+            | {"index": labels}
+            | {name: ("index", codings[:, at]) for at, name in enumerate(store.CODED)},
+            attrs=ds.attrs
+            | {
+                "title": f"Spectral indices of {ds.attrs.get('title', self.name)}",
+                "source_cube": self.name,
+                "processing": json.dumps(steps),
+                "index_formulas": json.dumps(formulas),
+                "index_constants": json.dumps(dict(self.constants)),
+            },
+        )
 
-    def __call__(self, tile: Tile) -> tuple[xr.Dataset, str]:
-        """Make a tile; its indices are computed one at a time, when they are written."""
-        rows, columns = tile.core
-        ds = store.open(self.url)[["reflectance", "valid"]]
-        part = ds.isel(y=rows, x=columns).load().chunk(time=64)
-        each = [indices.select(part, [index]) for index in self.names]
-        return self._cube(part, xr.concat(each, dim="index")), ""
+    def __call__(self, tile: Tile) -> tuple[xr.Dataset, Callable[[], str]]:
+        """Make a tile; its indices are computed a few at a time, when they are written."""
+        coded = self._coded(tile)
+        valid = store.open(self.url)["valid"].isel(y=tile.core[0], x=tile.core[1])
+        return xr.Dataset({"si": coded.lazy(), "valid": valid.variable}), coded.report
 
-    def _cube(self, ds: xr.Dataset, si: xr.DataArray) -> xr.Dataset:
-        attrs = {
-            "title": f"Spectral indices of {ds.attrs.get('title', self.name)}",
-            "source_cube": self.name,
-        }
-        return xr.Dataset({"si": si, "valid": ds["valid"]}, attrs=dict(ds.attrs) | attrs)
+    def coarse(self, factor: int, tile: Tile) -> xr.Variable:
+        """Make a tile of an overview: indices of mean reflectance, as a virtual cube has them."""
+        return self._coded(tile, factor).lazy()
+
+    def _coded(self, tile: Tile, level: int = 1) -> reading.Coded:
+        wanted = [indices.find(name) for name in self.names]
+        return reading.Coded(self.url, wanted, self.codings, dict(self.constants), tile, level)
+
+
+def _coding(cube: reading.OpenCube, name: str) -> tuple[float, float]:
+    """Give scale and offset of an index; what nothing bounds is looked at in the cube."""
+    try:
+        return ranges.coding(name)
+    except ValueError:
+        return ranges.coding_of(reading.sample(cube, name))
+
+
+def tallied(reports: Sequence[str]) -> dict[str, str]:
+    """Give the attribute that says what became of the values of each index in all tiles."""
+    total: dict[str, Counter[str]] = {}
+    for report in reports:
+        for name, counts in json.loads(report).items():
+            total.setdefault(name, Counter()).update(counts)
+    return {"index_report": json.dumps(total)}
 
 
 def lost(reports: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from deepfeatures.embed.model import NETWORKS
+from deepfeatures.indices import INDICES, find
+from deepfeatures.indices.tensor import Layer
 
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the checkpoints that come with the package."""
@@ -34,7 +37,8 @@ class Card:
     kind: str
     """Network, a key of `deepfeatures.embed.model.NETWORKS`."""
     channels: tuple[str, ...]
-    """Channels that go in, in order."""
+    """Channels that go in, in order: bands, and spectral indices, which are made of the bands on
+    the way in."""
     features: tuple[str, ...]
     """Labels of the features that come out."""
     centre: tuple[float, ...]
@@ -84,6 +88,8 @@ class Predictor:
         self.module = module or network(card)
         self.module.to(self.device).eval()
         shape = (-1, 1, 1)
+        self._made = derived(card.channels)
+        self._indices = Layer(self._made, self.inputs) if self._made else None
         self._centre = torch.tensor(card.centre, device=self.device).view(shape)
         self._spread = torch.tensor(card.spread, device=self.device).view(shape)
 
@@ -134,6 +140,13 @@ class Predictor:
         return list(self.card.channels)
 
     @property
+    def inputs(self) -> list[str]:
+        """Channels that a cube must have: those of `channels`, bands in the place of indices."""
+        found = [name for name in self.channels if name not in self._made]
+        found += [band for name in self._made for band in find(name).bands]
+        return list(dict.fromkeys(found))
+
+    @property
     def features(self) -> list[str]:
         """Labels of the features that come out."""
         return list(self.card.features)
@@ -175,7 +188,7 @@ class Predictor:
         Parameters
         ----------
         values
-            ``(time, channel, y, x)`` in physical units, channels in the order of `channels`,
+            ``(time, channel, y, x)`` in physical units, channels in the order of `inputs`,
             NaN = no value.
         valid
             ``(time, y, x)``, true = usable.
@@ -187,9 +200,9 @@ class Predictor:
         ``(time, feature, y, x)`` float32, within +-127 steps of `scale`, NaN where not valid or
         where a channel has no value.
         """
-        self._check(values, valid, days)
-        seen = usable(values, valid)
-        features = self.latent(values, seen, days)
+        x, there = self._prepared(values, valid, days)
+        features = self._features(x, there, days)
+        seen = there.cpu().numpy()
         features[~np.broadcast_to(seen[:, None], features.shape)] = np.nan
         return features
 
@@ -200,13 +213,28 @@ class Predictor:
 
         What a network tells of a date that it did not see comes from the neighbouring dates.
         """
+        return self._features(*self._prepared(values, valid, days), days)
+
+    def _prepared(
+        self, values: NDArray[np.floating], valid: NDArray[Any], days: NDArray[Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Give the channels of the network (time, channel, y, x), and where all are there."""
         self._check(values, valid, days)
-        seen = usable(values, valid)
         with torch.inference_mode():
-            there = torch.from_numpy(seen).to(self.device)
+            there = torch.from_numpy(usable(values, valid)).to(self.device)
             x = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self.device)
-            x = (x.clamp(*self.card.limits) - self._centre) / self._spread
-            x = torch.where(there[:, None], x, 0.0)  # (time, channel, y, x)
+            x = x.clamp(*self.card.limits)
+            if self._indices is not None:
+                given = dict(zip(self.inputs, x.unbind(1), strict=True))
+                given |= dict(zip(self._made, self._indices(x).unbind(1), strict=True))
+                x = torch.stack([given[name] for name in self.channels], dim=1)
+                there &= x.isfinite().all(dim=1)
+        return x, there
+
+    def _features(self, x: Tensor, there: Tensor, days: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            x = (x - self._centre) / self._spread
+            x = torch.where(there[:, None], x, 0.0)
             since = np.asarray(days, np.float64) - float(days[0])
             when = torch.from_numpy(since.astype(np.float32)).to(self.device)
             z = self.module(x[None], there[None].float(), when[None])[0]
@@ -224,10 +252,10 @@ class Predictor:
 
     def _check(self, values: NDArray[Any], valid: NDArray[Any], days: NDArray[Any]) -> None:
         time, channels, *space = values.shape
-        if channels != len(self.channels):
+        if channels != len(self.inputs):
             raise ValueError(
                 f"{channels} channels were given; {self.name!r} needs "
-                f"{len(self.channels)}: {', '.join(self.channels)}"
+                f"{len(self.inputs)}: {', '.join(self.inputs)}"
             )
         if valid.shape != (time, *space) or np.shape(days) != (time,):
             raise ValueError(
@@ -246,6 +274,11 @@ def usable(values: NDArray[np.floating], valid: NDArray[Any]) -> NDArray[np.bool
     """Tell which pixel-dates ``(time, y, x)`` count: valid, and every channel finite."""
     # a mask may hold codes that say why a pixel is not usable: only 1 is usable
     return (np.asarray(valid) == 1) & np.isfinite(values).all(axis=1)
+
+
+def derived(channels: Sequence[str]) -> list[str]:
+    """Give the channels that are spectral indices, or expressions, of bands."""
+    return [name for name in channels if name in INDICES or not name.isidentifier()]
 
 
 def network(card: Card) -> nn.Module:

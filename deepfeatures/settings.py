@@ -77,6 +77,26 @@ def workspace(home: str | os.PathLike[str] | None = None) -> Workspace:
     return Workspace(path)
 
 
+def cache() -> tuple[Path, int] | None:
+    """Give the folder for what is computed again and again, and how many bytes it may take.
+
+    The folder is named by ``DEEPFEATURES_CACHE``, the bytes by ``DEEPFEATURES_CACHE_BYTES``
+    (10 GB unless it says otherwise); None if no folder is named.
+
+    Raises
+    ------
+    ValueError
+        If the number of bytes is none.
+    """
+    place = os.environ.get("DEEPFEATURES_CACHE")
+    if not place:
+        return None
+    text = os.environ.get("DEEPFEATURES_CACHE_BYTES") or "10000000000"
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"DEEPFEATURES_CACHE_BYTES is {text!r}; it must be a whole number")
+    return Path(place).expanduser().resolve(), int(text)
+
+
 def port() -> int:
     """Give the port of the server: ``PORT`` from the environment, else 5006.
 

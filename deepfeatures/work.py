@@ -25,8 +25,9 @@ import xarray as xr
 from deepfeatures import store
 from deepfeatures.tiles import Tile
 
-Make = Callable[[Tile], tuple[xr.Dataset, str]]
-"""Makes a tile in memory, with a short report; must be picklable for processes and clusters."""
+Make = Callable[[Tile], tuple[xr.Dataset, str | Callable[[], str]]]
+"""Makes a tile in memory, with a short report, or a function that gives it when all is written;
+must be picklable for processes and clusters."""
 
 CONNECT = 10.0
 """Seconds to wait for a Dask scheduler."""

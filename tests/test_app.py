@@ -55,7 +55,7 @@ def series_view(state: State) -> timeseries.SeriesView:
     def read(*asked: Any) -> Any:
         return data.series(state.ws, *asked)
 
-    return timeseries.SeriesView(state=state, read=read, choices=main.choices)
+    return timeseries.SeriesView(state=state, read=read)
 
 
 def test_two_pages_share_nothing(home: Workspace) -> None:

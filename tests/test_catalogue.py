@@ -23,7 +23,7 @@ def test_intake_reads_what_was_added(workspace):
     put(workspace, "one")
     put(workspace, "two-2")
     catalog = intake.open_catalog(str(workspace.catalog))
-    assert list(catalog) == ["one", "two-2"]
+    assert list(catalog) == ["one", "one.si", "two-2", "two-2.si"]
     ds = catalog["two-2"].read()
     assert ds["reflectance"].chunks is not None
     ours = catalogue.open(workspace, "two-2")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from deepfeatures import indices
 from deepfeatures.bands import BANDS
 from deepfeatures.embed import data
 from deepfeatures.predictor import Predictor, locate, shipped, usable
@@ -167,3 +168,36 @@ def test_cuda_is_refused_where_there_is_none() -> None:
     assert Predictor.load("pca", device="auto").device.type == "cpu"
     with pytest.raises(ValueError, match="no CUDA device"):
         Predictor.load("pca", device="cuda")
+
+
+def test_indices_are_made_of_bands_on_the_way_in(tiny_bands: xr.Dataset, tmp_path: Path) -> None:
+    channels = ("B04", "NDVI", "(B08 - B05) / (B08 + B05)", "B08")
+    spread = (0.1, 0.3, 0.2, 0.1)
+    shipped_card = Predictor.load("pca").card
+    card = replace(
+        shipped_card, name="with-indices", channels=channels, centre=(0.0,) * 4, spread=spread
+    )
+    torch.manual_seed(0)
+    predictor = Predictor(card)
+    torch.nn.init.normal_(next(predictor.module.parameters()))
+    assert predictor.inputs == ["B04", "B08", "B05"]
+    predictor.save(tmp_path / "with-indices.safetensors")
+    predictor = Predictor.load(tmp_path / "with-indices.safetensors")
+
+    block = data.read(tiny_bands, predictor.inputs)
+    block.values[0, 0, 0, 0] = block.values[0, 1, 0, 0] = 0  # NDVI is 0 / 0 there
+    valid = block.valid.copy()
+    valid[0, 0, 0] = True
+    found = predictor(block.values, valid, block.days)
+    assert np.isnan(found[0, :, 0, 0]).all()
+
+    bare = Predictor(
+        replace(card, channels=("B01", "B02", "B03", "B04")), predictor.module
+    )  # the same network, fed with what was computed beforehand
+    bands = dict(zip(predictor.inputs, block.values.clip(*card.limits).swapaxes(0, 1), strict=True))
+    made = indices.compute(bands, channels[1:3])
+    stack = np.stack([bands["B04"], *made, bands["B08"]], axis=1)
+    wide = replace(bare.card, limits=(-10.0, 10.0))
+    expected = Predictor(wide, predictor.module)(stack, valid, block.days)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert np.isfinite(expected).mean() > 0.3

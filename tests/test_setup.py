@@ -7,6 +7,7 @@ import shutil
 import tomllib
 
 import intake
+import numpy as np
 from conftest import ROOT
 
 
@@ -60,8 +61,11 @@ def test_the_catalogue_of_the_repository_opens_the_demo(demo_home, tmp_path):
     shutil.copy(ROOT / "catalog.yaml", tmp_path)
     (tmp_path / "workspace").symlink_to(demo_home)
     catalog = intake.open_catalog(str(tmp_path / "catalog.yaml"))
-    assert sorted(catalog) == ["demo", "demo-features"]
+    assert sorted(catalog) == ["demo", "demo-features", "demo.si"]
     bands, features = catalog["demo"].read(), catalog["demo-features"].read()
     assert bands.sizes["time"] == features.sizes["time"]
     assert bands["reflectance"].dims == ("time", "band", "y", "x")
     assert features["features"].dims == ("time", "feature", "y", "x")
+    indices = catalog["demo.si"].read()["si"]
+    assert indices.dims == ("time", "index", "y", "x")
+    assert np.isfinite(indices.sel(index="NDVI").isel(time=5, y=slice(0, 8)).values).any()

@@ -1,58 +1,44 @@
-"""What the map shows: cube, channel or picture, colour map and its range, and the legend."""
+"""What the map shows: cube, picture, channel or index, its colours and their range, the legend."""
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
 import param
 
-from app import style, work
-from app.state import State
-from deepfeatures import indices, render
-
-FAVOURITES = ("NDVI", "kNDVI", "EVI", "NDMI", "NDRE", "NIRv", "NBR", "NDWI", "BSI", "CIRE")
-"""Indices that stand first in the list."""
-
-
-def groups(info: dict[str, Any], pictures: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Give what a cube can show, in groups: label to the value of `State.show`."""
-    found: dict[str, dict[str, str]] = {"Pictures": dict(pictures)}
-    channels = list(info.get("channels", []))
-    words = {"bands": "Bands", "features": "Features", "index": "Indices"}
-    found[words[info["kind"]]] = {channel: channel for channel in channels}
-    if info["kind"] == "bands":
-        found["Indices"] = {f"{name}": name for name in ordered(channels)}
-    return {label: options for label, options in found.items() if options}
+from app import about, offers, style, work
+from app.fields import Expression, Picker
+from app.state import MOST_SERIES, State
+from deepfeatures import errors, indices, render
+from deepfeatures.indices.formula import FormulaError
+from deepfeatures.serve.spectral import computable
 
 
-def ordered(channels: list[str]) -> list[str]:
-    """Give the indices that these bands allow, the usual ones first."""
-    names = indices.available(channels)
-    first = [name for name in FAVOURITES if name in names]
-    return first + [name for name in names if name not in first]
-
-
-def about(show: str) -> str:
-    """Say what an index is; empty for anything else."""
-    index = indices.INDICES.get(show)
-    return (
-        f'<div class="note">{index.long_name}: <code>{index.formula}</code></div>' if index else ""
-    )
+def look(text: str, bands: list[str]) -> indices.Index | about.Mistake:
+    """Give the index that a name or an expression of bands defines, or what is wrong with it."""
+    try:
+        return computable(text, bands)
+    except FormulaError as error:
+        return about.Mistake(text, error.reason, error.position)
+    except (KeyError, ValueError) as error:
+        return about.Mistake(text, errors.sentence(error))
 
 
 def legend(show: str, cmap: str, limits: tuple[float, float] | None) -> str:
     """Write the colour bar of a single channel as HTML; empty for a colour picture."""
     if "," in show or limits is None:
         return ""
+    name = escape(show)
     stops = render.legend(cmap, *limits)
     colors = ", ".join(str(stop["colour"]) for stop in stops)
     middle = (limits[0] + limits[1]) / 2
     ticks = "".join(f"<span>{value:.3g}</span>" for value in (limits[0], middle, limits[1]))
     return (
-        f'<div class="legend" role="img" aria-label="Colours of {show} from {limits[0]:.3g} to '
-        f'{limits[1]:.3g}"><b>{show}</b><div class="ramp" style="background:linear-gradient('
+        f'<div class="legend" role="img" aria-label="Colours of {name} from {limits[0]:.3g} to '
+        f'{limits[1]:.3g}"><b>{name}</b><div class="ramp" style="background:linear-gradient('
         f'to right, {colors})"></div><div class="ticks">{ticks}</div></div>'
     )
 
@@ -68,10 +54,11 @@ class LayerView(pn.viewable.Viewer):
         self.suggest, self.reachable = suggest, reachable
         wide = {"sizing_mode": "stretch_width", "size": "small", "margin": (5, 0)}
         self.cube = pmui.Select(label="Cube", options=[], **wide)
-        self.show = pmui.Select(label="Show", searchable=True, dropdown_height=460, **wide)
-        self.about = pn.pane.HTML(
-            "", margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS]
-        )
+        self.show = Picker(
+            label="Show", placeholder="Name, words or band", margin=(12, 0, 5, 0),
+            sizing_mode="stretch_width",
+        )  # fmt: skip
+        self._index()
         self.cmap = pmui.Select(label="Colours", options=list(render.COLOURS), **wide)
         self.low = pmui.FloatInput(label="From", **wide)
         self.high = pmui.FloatInput(label="To", **wide)
@@ -96,17 +83,35 @@ class LayerView(pn.viewable.Viewer):
         )  # fmt: skip
         self._wire()
 
+    def _index(self) -> None:
+        text = {"variant": "text", "size": "small", "margin": 0}
+        self.about = pn.pane.HTML(
+            "", margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS]
+        )
+        text = {"variant": "text", "size": "small", "margin": 0}
+        self.plot = pmui.Button(label="Add to the series", icon="show_chart", **text)
+        self.change = pmui.Button(label="Edit formula", icon="edit", **text)
+        self.own = Expression(
+            label="Own index", placeholder="(B08 - B05) / (B08 + B05)", action="Show",
+            margin=(12, 0, 5, 0), sizing_mode="stretch_width",
+        )  # fmt: skip
+
     def _wire(self) -> None:
         state = self.state
+        self.own.sent(self._ask_own)
+        self.plot.on_click(self._plotted)
+        self.change.on_click(self._changed)
         self.cube.param.watch(lambda event: self._chosen(cube=event.new), "value")
-        self.show.param.watch(lambda event: self._chosen(show=event.new, limits=None), "value")
+        self.show.param.watch(lambda event: self._shown(event.new), "value")
         self.cmap.param.watch(lambda event: self._chosen(cmap=event.new), "value")
         self.over.param.watch(lambda event: self._chosen(over=event.new), "value")
         self.features.param.watch(lambda event: self._chosen(features=event.new), "value")
         for box in (self.low, self.high):
             box.param.watch(self._typed, "value")
         self.fit.on_click(lambda _: self._chosen(limits=None))
-        state.param.watch(self._options, ["cube", "cubes", "show", "features", "over", "cmap"])
+        state.param.watch(
+            self._options, ["cube", "cubes", "show", "features", "over", "cmap", "own", "chosen"]
+        )
         state.param.watch(self._ask, ["cube", "show"])
         state.param.watch(self._range, ["limits", "cmap", "show"])
         self._options()
@@ -116,6 +121,10 @@ class LayerView(pn.viewable.Viewer):
     def _reached(self, there: bool) -> None:
         self.background.visible = there
         self.state.background = there
+
+    def _shown(self, show: str) -> None:
+        if show != self.state.show:
+            self._chosen(show=show, limits=None)
 
     def _chosen(self, **values: Any) -> None:
         state = self.state
@@ -132,13 +141,49 @@ class LayerView(pn.viewable.Viewer):
         )  # fmt: skip
         self.over.param.update(value=state.over, visible=bool(partners))
         if state.info:
-            found = groups(state.info, state.pictures())
+            found = offers.layers(state.info, state.pictures(), state.own)
             if found != self.show.groups:
-                self.show.param.update(groups=found, value=state.show)
+                self.show.groups = found
             self.show.value = state.show
         self.cmap.value = state.cmap
         self.single.visible = "," not in state.show
-        self.about.object = about(state.show)
+        self._describe()
+
+    def _describe(self) -> None:
+        state, kind = self.state, self.state.info.get("kind")
+        bands, single = kind == "bands", kind != "features" and "," not in state.show
+        known = state.show in indices.INDICES
+        own = single and bands and state.show not in state.info["channels"] and not known
+        index = indices.find(state.show) if known or own else None
+        self.about.object = about.index(index) if index else ""
+        self.plot.visible = single and state.show not in state.chosen
+        self.change.visible = bands and index is not None
+        self.own.visible = bands
+
+    def _plotted(self, _: Any) -> None:
+        self.state.chosen = [*self.state.chosen, self.state.show][-MOST_SERIES:]
+
+    def _changed(self, _: Any) -> None:
+        self.own.write(indices.find(self.state.show).formula)
+
+    def _ask_own(self, text: str) -> None:
+        asked = text.strip(), list(self.state.info.get("channels", []))
+        work.run(
+            look,
+            *asked,
+            then=lambda found: (
+                self._judged(found) if asked[1] == self.state.info["channels"] else None
+            ),
+            failed=lambda sentence: self._judged(about.Mistake(text, sentence)),
+        )
+
+    def _judged(self, found: indices.Index | about.Mistake) -> None:
+        if isinstance(found, about.Mistake):
+            place = -1 if found.position is None else found.position
+            self.own.param.update(mistake=about.mistake(found), position=place)
+            return
+        self.own.mistake = ""
+        self._shown(" ".join(found.name.split()))
 
     def _ask(self, *_: Any) -> None:
         self.auto = None
@@ -174,7 +219,15 @@ class LayerView(pn.viewable.Viewer):
 
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Column(
-            self.cube, self.show, self.about, self.single, self.features, self.over,
-            self.masked, self.background,
+            self.cube,
+            self.show,
+            self.about,
+            pn.Row(self.plot, self.change, margin=0),
+            self.own,
+            self.single,
+            self.features,
+            self.over,
+            self.masked,
+            self.background,
             sizing_mode="stretch_width", margin=(8, 12, 4, 12),
         )  # fmt: skip

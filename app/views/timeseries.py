@@ -7,19 +7,13 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-import panel_material_ui as pmui
 import param
 from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem, Range1d, Span
 
-from app import style, work
-from app.state import State
-
-SMALL = {
-    "& .MuiSelect-select": {"padding": "4px 10px !important"},
-    "& .MuiChip-root": {"height": "22px", "fontSize": "12px"},
-}
-"""A list of chips that takes one line."""
+from app import offers, style, work
+from app.fields import Picker
+from app.state import MOST_SERIES, State
 
 LINKS = {"xs": [], "ys": [], "color": [], "channel": []}
 DOTS = {"time": [], "value": [], "channel": [], "color": [], "fill": [], "state": []}
@@ -126,52 +120,55 @@ class SeriesView(pn.viewable.Viewer):
 
     state = param.ClassSelector(class_=State)
 
-    def __init__(self, *, read: Any, choices: Any, **params: Any) -> None:
+    def __init__(self, *, read: Any, **params: Any) -> None:
         super().__init__(**params)
-        self.read, self.choices = read, choices
+        self.read = read
         x_range = Range1d(0, 1)
         self.top = Plot("Index", x_range=x_range, name="series-indices")
         self.bottom = Plot("Feature", x_range=x_range, name="series-features")
         self.top.figure.xaxis.visible = False
         for plot in (self.top, self.bottom):
             plot.figure.on_event(Tap, self._tapped)
-        self.pick = pmui.MultiChoice(
-            value=list(self.state.chosen), label="Indices and bands", max_items=6,
-            sizing_mode="stretch_width", searchable=True, margin=(6, 0, 2, 0),
-            sx=SMALL,
+        self.pick = Picker(
+            label="Indices and bands", placeholder="Add", most=MOST_SERIES,
+            colors=list(style.SERIES), sizing_mode="stretch_width", margin=(12, 0, 4, 0),
         )  # fmt: skip
+        self.top.legend.visible = False  # the field shows the colours
         self.note = pn.pane.HTML("", margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS])
         self._wire()
 
     def _wire(self) -> None:
         state = self.state
-        state.param.watch(self._choices, ["cube", "cubes"])
+        state.param.watch(self._choices, ["cube", "cubes", "own"])
         state.param.watch(self._pick, ["chosen"])
         state.param.watch(self._ask, ["cube", "lon", "lat", "chosen", "features", "cubes"])
         state.param.watch(self._mark, ["date"])
-        self.pick.param.watch(lambda event: self._picked(event.new), "value")
+        self.pick.param.watch(lambda event: self._picked(event.new), "values")
         self._choices()
         self._mark()
         self._ask()
 
     def _choices(self, *_: Any) -> None:
         source = self.state.cubes.get(self.state.source, {})
-        options = self.choices(source.get("channels", [])) if source else []
-        kept = [name for name in self.state.chosen if name in options]
-        self.pick.param.update(options=options, value=kept)
+        groups = offers.channels(source, self.state.own) if source else []
+        if groups != self.pick.groups:
+            self.pick.groups = groups
+        self._pick()
+
+    def _known(self) -> list[str]:
+        there = {value for _, options in self.pick.groups for value, *_ in options}
+        return [name for name in self.state.chosen if name in there][:MOST_SERIES]
 
     def _pick(self, *_: Any) -> None:
-        if set(self.pick.value or []) != set(self.state.chosen):
-            self.pick.value = [name for name in self.state.chosen if name in self.pick.options]
+        self.pick.values = self._known()
 
     def _picked(self, names: list[str]) -> None:
-        if names or not self.pick.options:
+        # What another cube lacks stays chosen, for the time when this one is shown again.
+        if names != self._known():
             self.state.chosen = list(names)
 
     def _asked(self) -> tuple[Any, ...]:
-        state = self.state
-        known = [name for name in state.chosen if name in self.pick.options]
-        return state.source, state.features, state.point, tuple(known)
+        return self.state.source, self.state.features, self.state.point, tuple(self._known())
 
     def _ask(self, *_: Any) -> None:
         asked = self._asked()

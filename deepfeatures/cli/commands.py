@@ -39,7 +39,7 @@ def build(args: argparse.Namespace, ws: Workspace) -> Answer:
 
     if args.bbox is not None and args.aoi is not None:
         raise ValueError("give a box or a polygon, not both")
-    with progress.shown("build") as report, _workers(args) as executor:
+    with progress.shown("build") as report, workers(args) as executor:
         name = cube.build(
             ws,
             args.name,
@@ -67,10 +67,11 @@ def build(args: argparse.Namespace, ws: Workspace) -> Answer:
             root=args.root,
             progress=report,
         )
-    return _made(ws, name)
+    return made(ws, name)
 
 
-def _workers(args: argparse.Namespace) -> AbstractContextManager[Executor | None]:
+def workers(args: argparse.Namespace) -> AbstractContextManager[Executor | None]:
+    """Give the workers that the options ask for."""
     from deepfeatures import work
 
     return work.workers(args.workers, processes=args.processes, scheduler=args.scheduler)
@@ -103,7 +104,7 @@ def import_file(args: argparse.Namespace, ws: Workspace) -> Answer:
             clouds=args.clouds,
             progress=report,
         )
-    found, said = _made(ws, name)
+    found, said = made(ws, name)
     changes = found["attrs"].get("processing", [])
     return found, "\n".join([said, *(f"- {change}" for change in changes)])
 
@@ -125,7 +126,7 @@ def listing(args: argparse.Namespace, ws: Workspace) -> Answer:
         )
         for cube in found
     ]
-    return found, _table(rows) or "there is no cube yet; start with `deepfeatures demo`"
+    return found, table(rows) or "there is no cube yet; start with `deepfeatures demo`"
 
 
 def info(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -134,7 +135,7 @@ def info(args: argparse.Namespace, ws: Workspace) -> Answer:
 
     found = catalogue.info(ws, args.name)
     short = found | {"times": f"{len(found['times'])}, {found['times'][0]} to {found['times'][-1]}"}
-    return found, _fields(short)
+    return found, fields(short)
 
 
 def remove(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -143,29 +144,6 @@ def remove(args: argparse.Namespace, ws: Workspace) -> Answer:
 
     cube.remove(ws, args.name)
     return {"removed": args.name}, f"removed {args.name}"
-
-
-def indices(args: argparse.Namespace, ws: Workspace) -> Answer:
-    """Store spectral indices as a cube."""
-    from deepfeatures import catalogue, contract, cube
-    from deepfeatures import indices as engine
-
-    wanted = args.index
-    if wanted is None:
-        possible = engine.available(contract.channels(catalogue.open(ws, args.name)))
-        wanted = [n for n in possible if args.all or engine.INDICES[n].domain == args.set]
-    if not wanted:
-        domains = sorted({index.domain for index in engine.INDICES.values()})
-        raise ValueError(
-            f"the set {args.set!r} has no index that the bands of {args.name!r} allow; "
-            f"choose one of {', '.join(domains)}"
-        )
-    with progress.shown("indices") as report, _workers(args) as executor:
-        name = cube.materialise(
-            ws, args.name, wanted,
-            out=args.out, executor=executor, root=args.root, progress=report,
-        )  # fmt: skip
-    return _made(ws, name)
 
 
 def train(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -199,7 +177,7 @@ def models(args: argparse.Namespace, ws: Workspace) -> Answer:
         (card["name"], card["kind"], f"{len(card['features'])} features", card["description"])
         for card in found
     ]
-    return found, _table(rows) or "there is no model; make one with `train embedding`"
+    return found, table(rows) or "there is no model; make one with `train embedding`"
 
 
 def model(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -207,7 +185,7 @@ def model(args: argparse.Namespace, ws: Workspace) -> Answer:
     from deepfeatures import cards
 
     found = cards.read(ws, args.name) | {"path": str(cards.locate(ws, args.name))}
-    return found, _fields(found)
+    return found, fields(found)
 
 
 def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -218,7 +196,7 @@ def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
     spread = args.workers or args.processes or args.scheduler
     with (
         progress.shown("embed") as report,
-        _workers(args) if spread else nullcontext() as executor,
+        workers(args) if spread else nullcontext() as executor,
     ):
         name = cube.embed(
             ws,
@@ -231,7 +209,7 @@ def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
             root=args.root,
             progress=report,
         )
-    return _made(ws, name)
+    return made(ws, name)
 
 
 def export(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -260,7 +238,7 @@ def nbar(args: argparse.Namespace, ws: Workspace) -> Answer:
     source = Path(args.path)
     if not source.exists() and args.path in catalogue.names(ws):
         with progress.shown("nbar") as report:
-            return _made(ws, cube.correct(ws, args.path, out=args.out, progress=report))
+            return made(ws, cube.correct(ws, args.path, out=args.out, progress=report))
     if not source.is_dir():
         path = granule.write(args.path, Path(args.out))
         return {"path": str(path)}, f"wrote {path}"
@@ -301,7 +279,7 @@ def jobs_list(args: argparse.Namespace, ws: Workspace) -> Answer:
         )
         for job in found
     ]
-    return found, _table(rows) or "there is no job"
+    return found, table(rows) or "there is no job"
 
 
 def jobs_cancel(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -320,7 +298,8 @@ def jobs_work(args: argparse.Namespace, ws: Workspace) -> Answer:
     return {"taken": taken}, f"{taken} jobs taken"
 
 
-def _made(ws: Workspace, name: str) -> Answer:
+def made(ws: Workspace, name: str) -> Answer:
+    """Answer with the cube that was made."""
     from deepfeatures import catalogue
 
     found = catalogue.info(ws, name)
@@ -347,7 +326,8 @@ def _area(path: str | None) -> AOI | None:
         return from_geojson(file.read(MAX_BYTES + 1), name=source.stem)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as columns of text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -355,7 +335,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _fields(found: dict[str, Any]) -> str:
+def fields(found: dict[str, Any]) -> str:
+    """Write names and values, one a line."""
     lines = []
     for name, value in found.items():
         if isinstance(value, dict):

@@ -7,8 +7,11 @@ from datetime import date
 from typing import Any
 
 from deepfeatures import __version__
-from deepfeatures.cli import commands, minicubes
-from deepfeatures.settings import checked_name
+from deepfeatures.cli import commands, minicubes, spectral
+from deepfeatures.cli.arguments import listed as _list
+from deepfeatures.cli.arguments import name as _name
+from deepfeatures.cli.arguments import positive as _positive
+from deepfeatures.cli.arguments import spread as _spread
 
 FORMATS = ("zarr", "netcdf", "geotiff", "csv")
 """Formats of an export."""
@@ -26,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     _shared(common)
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_make, _look, _models, _use, _minicubes, _jobs):
+    for add in (_make, _look, _models, spectral.add, _use, _minicubes, _jobs):
         add(sub, common)
     return top
 
@@ -139,18 +142,6 @@ def _beside(build: argparse.ArgumentParser) -> None:
     )
 
 
-def _spread(command: argparse.ArgumentParser) -> None:
-    work = command.add_argument_group("who works")
-    work.add_argument(
-        "--workers", type=_positive, help="threads (default: one per core, 4 at most)"
-    )
-    work.add_argument("--processes", action="store_true", help="processes instead of threads")
-    work.add_argument("--scheduler", metavar="tcp://...", help="a Dask cluster")
-    work.add_argument(
-        "--root", metavar="URL", help="where the store is written (default: the workspace)"
-    )
-
-
 def _look(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     listing = sub.add_parser("list", parents=[common], help="list the cubes")
     listing.set_defaults(run=commands.listing)
@@ -189,16 +180,6 @@ def _models(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
 
 
 def _use(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    indices = sub.add_parser("indices", parents=[common], help="store spectral indices as a cube")
-    indices.add_argument("name", type=_name)
-    which = indices.add_mutually_exclusive_group(required=True)
-    which.add_argument("--index", nargs="+", action="extend", metavar="INDEX", help="NDVI EVI ...")
-    which.add_argument("--set", metavar="SET", help="a group: vegetation, water, soil, ...")
-    which.add_argument("--all", action="store_true", help="all that the bands of the cube allow")
-    indices.add_argument("--out", type=_name, help="name of the new cube")
-    _spread(indices)
-    indices.set_defaults(run=commands.indices)
-
     embed = sub.add_parser("embed", parents=[common], help="make the feature cube of a band cube")
     embed.add_argument("name", type=_name)
     embed.add_argument("--model", type=_name, help="model (default: the shipped network)")
@@ -308,22 +289,8 @@ def _jobs(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     work.set_defaults(run=commands.jobs_work)
 
 
-def _name(text: str) -> str:
-    try:
-        return checked_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _names(text: str) -> list[str]:
     return [_name(part) for part in _list(text)]
-
-
-def _list(text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise argparse.ArgumentTypeError("give names with commas between them")
-    return parts
 
 
 def _day(text: str) -> date:
@@ -353,12 +320,6 @@ def _longitude(text: str) -> float:
 
 def _metres(text: str) -> float:
     return _number(text, 1, 10_000, "a pixel size in metres (1 to 10000)")
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return int(text)
 
 
 def _above_zero(text: str) -> float:

@@ -20,7 +20,7 @@ def held_out(predictor: Predictor, ds: xr.Dataset, *, share: float) -> dict[str,
         return {}
     tile = judge[0]
     return judged(
-        predictor, data.read(ds, predictor.channels, rows=tile.core[0], columns=tile.core[1])
+        predictor, data.read(ds, predictor.inputs, rows=tile.core[0], columns=tile.core[1])
     )
 
 

@@ -8,13 +8,15 @@ catalogue, ``engine`` puts them together.
 from __future__ import annotations
 
 from deepfeatures.indices.engine import compute, encode, select
-from deepfeatures.indices.native import Coding
+from deepfeatures.indices.native import NO_VALUE, Coding
+from deepfeatures.indices.search import described, of_bands, search
 from deepfeatures.indices.table import (
     CATALOGUE,
     CONSTANTS,
     INDICES,
     Index,
     available,
+    chosen,
     define,
     find,
     hint,
@@ -25,14 +27,19 @@ __all__ = [
     "CATALOGUE",
     "CONSTANTS",
     "INDICES",
+    "NO_VALUE",
     "Coding",
     "Index",
     "available",
+    "chosen",
     "compute",
     "define",
+    "described",
     "encode",
     "find",
     "hint",
     "names",
+    "of_bands",
+    "search",
     "select",
 ]

@@ -47,9 +47,9 @@ def compute(
     out
         Array (index, ...), float32 and C-contiguous, that takes the result.
     counts
-        Array (index, 3), int64, to whose first column the number of values is added that are
-        undefined although all bands are there (a zero denominator, a root of a negative number,
-        an overflow).
+        Array (index, 4), int64, added to: the first column counts values that are undefined
+        although all bands are there (a zero denominator, a root of a negative number, an
+        overflow), the last one pixels in which all bands are there.
     threads
         How many work at most; by default one per core.
 
@@ -80,44 +80,46 @@ def compute(
 
 
 def encode(
-    codes: Mapping[str, NDArray[np.uint16]],
+    reflectance: Mapping[str, NDArray[Any]],
     wanted: Sequence[str | Index],
     *,
-    source: Coding,
+    source: Coding | None,
     scale: NDArray[np.floating],
     offset: NDArray[np.floating],
     constants: Mapping[str, float] | None = None,
     counts: NDArray[np.int64] | None = None,
+    mask: NDArray[np.uint8] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.int16]:
-    """Compute indices straight from stored integers to integers that can be stored.
+    """Compute indices as integers that can be stored, straight from stored integers.
 
     Parameters
     ----------
-    codes
-        Band name -> stored integers, all of one shape (...).
-    wanted, constants, threads
+    reflectance, wanted, constants, source, threads
         See `compute`.
-    source
-        How `codes` are coded.
     scale, offset
         (index,): value = stored * scale + offset.
     counts
-        Array (index, 3), int64, added to: values undefined, clipped from below, from above.
+        Array (index, 4), int64, added to: values undefined, clipped from below, from above, and
+        pixels in which all bands are there.
+    mask
+        (...): only pixels where it is 1 are counted.
 
     Returns
     -------
     numpy.ndarray
         (index, ...) int16, -32768 where there is no value.
     """
-    plan, labels = _planned(codes, wanted, constants)
-    flat, shape = _flat(plan, codes, np.uint16)
+    plan, labels = _planned(reflectance, wanted, constants)
+    flat, shape = _flat(plan, reflectance, np.float32 if source is None else np.uint16)
     out = np.empty((len(labels), *shape), np.int16)
     step = np.asarray(scale, np.float64)
     factors = np.stack([1.0 / step, -np.asarray(offset, np.float64) / step], axis=1)
     native.run(
         plan, flat, out.reshape(len(labels), -1), source=source,
-        factors=factors.astype(np.float32), counts=counts, threads=threads,
+        factors=factors.astype(np.float32), counts=counts,
+        mask=None if mask is None else np.ascontiguousarray(mask, np.uint8).reshape(-1),
+        threads=threads,
     )  # fmt: skip
     return out
 

@@ -44,7 +44,7 @@ ALONE = 1 << 22
 """Values of results up to which one thread works alone: to wake others would take longer."""
 
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
-_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _BITS = {"float32": _F32, "uint16": _I16, "int16": _I16}
 _LOCK = threading.Lock()
 Value = Any  # of LLVM; llvmlite has no types
@@ -72,6 +72,8 @@ class _Form:
     """Whether the results are int16 codes instead of float32."""
     counting: bool
     """Whether values that are undefined or clipped are counted."""
+    masked: bool
+    """Whether they are counted only where a mask is 1."""
     streaming: bool
     """Whether results go past the caches."""
 
@@ -83,7 +85,8 @@ class _Loop:
         self.program, self.form = program, form
         self.module = ir.Module("indices")
         pointers = ir.PointerType(ir.PointerType(_I16))
-        kinds = [pointers, pointers, _I64, _I64, ir.PointerType(_F32), ir.PointerType(_I64)]
+        kinds = [pointers, pointers, _I64, _I64]
+        kinds += [ir.PointerType(kind) for kind in (_F32, _I64, _I8)]
         self.run = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), "run")
         for argument in self.run.args[:2] + self.run.args[4:]:
             argument.add_attribute("noalias")
@@ -116,6 +119,7 @@ class _Loop:
         program = self.program
         values = dict(enumerate(bands + [_each(_F32, c) for c in program.constants]))
         there = [self.build.fcmp_ordered("ord", band, band) for band in bands]
+        self.counted = [self._mask()] if self.form.masked else []
         first = len(values) + program.slots
         for operation, places in program.code:
             value = self._operation(operation, [values[place] for place in places[:-1]])
@@ -151,7 +155,8 @@ class _Loop:
         missing = build.fcmp_unordered("uno", value, value)
         if form.counting:
             used = [there[number] for number in self.program.uses[row]]
-            self._count(row, 0, self._all([missing, *used]))
+            self._count(row, 0, [missing, *used])
+            self._count(row, 3, used)
         if form.coded:
             value = self._coded(row, value, missing)
         place = build.bitcast(
@@ -171,8 +176,8 @@ class _Loop:
         under = build.fcmp_ordered("<", code, low)
         over = build.fcmp_ordered(">", code, high)
         if self.form.counting:
-            self._count(row, 1, under)
-            self._count(row, 2, over)
+            self._count(row, 1, [under])
+            self._count(row, 2, [over])
         code = build.select(under, low, build.select(over, high, code))
         code = build.select(missing, _each(_F32, NO_VALUE), code)
         return build.trunc(build.fptosi(code, _vector(_I32)), _vector(_I16))
@@ -184,17 +189,22 @@ class _Loop:
         lane = build.insert_element(ir.Constant(_vector(_F32), ir.Undefined), one, _I32(0))
         return build.shuffle_vector(lane, lane, _each(_I32, 0))
 
-    def _count(self, row: int, column: int, where: Value) -> None:
+    def _count(self, row: int, column: int, where: list[Value]) -> None:
+        """Count the lanes in which all masks hold."""
         build = self.build
-        number = build.ctpop(build.bitcast(where, ir.IntType(LANES)))
-        place = build.gep(self.run.args[5], [ir.Constant(_I64, 3 * row + column)])
+        held, *others = where + self.counted
+        for mask in others:
+            held = build.and_(held, mask)
+        number = build.ctpop(build.bitcast(held, ir.IntType(LANES)))
+        place = build.gep(self.run.args[5], [ir.Constant(_I64, 4 * row + column)])
         build.store(build.add(build.load(place), build.zext(number, _I64)), place)
 
-    def _all(self, masks: Sequence[Value]) -> Value:
-        found = masks[0]
-        for mask in masks[1:]:
-            found = self.build.and_(found, mask)
-        return found
+    def _mask(self) -> Value:
+        build = self.build
+        place = build.bitcast(build.gep(self.run.args[6], [self.at]), ir.PointerType(_vector(_I8)))
+        found = build.load(place)
+        found.align = 1
+        return build.icmp_unsigned("==", found, _each(_I8, 1))
 
     def _pointer(self, argument: int, number: int) -> Value:
         build = self.build
@@ -285,12 +295,14 @@ class _Loop:
         return build.select(usable, found, _each(_F32, math.nan))
 
 
+@cache
 def _vector(kind: ir.Type) -> ir.VectorType:
     return ir.VectorType(kind, LANES)
 
 
+@cache
 def _each(kind: ir.Type, number: float) -> ir.Constant:
-    """Give a constant in all lanes."""
+    """Give a constant in all lanes; made, and written out, once."""
     exact = float(number) if kind in (_F32, _F64) else int(number)
     return ir.Constant(_vector(kind), [ir.Constant(kind, exact)] * LANES)
 
@@ -301,7 +313,7 @@ class Kernel:
     def __init__(self, program: Program, form: _Form) -> None:
         self._engine = _compiled(_Loop(program, form).text())
         kinds = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
-        kinds += [ctypes.c_void_p, ctypes.c_void_p]
+        kinds += [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
         address = self._engine.get_function_address("run")
         self._run: Callable[..., None] = ctypes.CFUNCTYPE(None, *kinds)(address)
 
@@ -312,16 +324,18 @@ class Kernel:
         span: tuple[int, int],
         factors: NDArray[np.float32],
         counts: NDArray[np.int64],
+        mask: NDArray[np.uint8] | None,
     ) -> None:
         """Compute the pixels of a span, whose length is a multiple of `LANES`."""
         sources = np.array([band.ctypes.data for band in bands], np.uintp)
         first, step = out.ctypes.data, out.strides[0]
         targets = (first + step * np.arange(len(out))).astype(np.uintp)
         self._run(sources.ctypes.data, targets.ctypes.data, *span,
-                  factors.ctypes.data, counts.ctypes.data)  # fmt: skip
+                  factors.ctypes.data, counts.ctypes.data,
+                  0 if mask is None else mask.ctypes.data)  # fmt: skip
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=1024)
 def _kernel(program: Program, form: _Form) -> Kernel:
     with _LOCK:  # LLVM's module cache and target are shared
         return Kernel(program, form)
@@ -358,6 +372,7 @@ def run(
     source: Coding | None = None,
     factors: NDArray[np.float32] | None = None,
     counts: NDArray[np.int64] | None = None,
+    mask: NDArray[np.uint8] | None = None,
     threads: int | None = None,
 ) -> None:
     """Compute a program.
@@ -378,8 +393,10 @@ def run(
         (outputs, 2): a result r becomes the whole number nearest to ``r * factors[:, 0] +
         factors[:, 1]``, clipped to +- `CODES`.
     counts
-        (outputs, 3), added to: values undefined although all bands of the output are there,
-        clipped from below, clipped from above.
+        (outputs, 4), added to: values undefined although all bands of the output are there,
+        clipped from below, clipped from above, and pixels in which all its bands are there.
+    mask
+        Flat (n,): only pixels where it is 1 are counted.
     threads
         How many work at most; by default one per core.
     """
@@ -388,16 +405,18 @@ def run(
     head = _head(out) if out.dtype == np.float32 and many else None
     start = 0 if head is None else min(head, n)
     stop = n - (n - start) % LANES
-    form = _Form(source, factors is not None, counts is not None, head is not None)
+    form = _Form(
+        source, factors is not None, counts is not None, mask is not None, head is not None
+    )
 
     def part(span: tuple[int, int]) -> NDArray[np.int64]:
-        found = np.zeros((program.outputs, 3), np.int64)
-        _kernel(program, form)(bands, out, span, given, found)
+        found = np.zeros((program.outputs, 4), np.int64)
+        _kernel(program, form)(bands, out, span, given, found, mask)
         return found
 
     def few(span: tuple[int, int]) -> NDArray[np.int64]:
         kernel = _kernel(program, replace(form, streaming=False))
-        return _few(kernel, bands, out, span, source, given)
+        return _few(kernel, bands, out, span, source, given, mask)
 
     sums = [few(span) for span in ((0, start), (stop, n)) if span[0] < span[1]]
     spans = _spans(start, stop, (threads or cores()) if out.size > ALONE else 1)
@@ -426,6 +445,7 @@ def _few(
     span: tuple[int, int],
     source: Coding | None,
     factors: NDArray[np.float32],
+    mask: NDArray[np.uint8] | None,
 ) -> NDArray[np.int64]:
     """Compute less than `LANES` pixels, filled up with missing ones that count for nothing."""
     start, stop = span
@@ -434,7 +454,9 @@ def _few(
     for target, band in zip(padded, bands, strict=True):
         target[: stop - start] = band[start:stop]
     rows = np.empty((len(out), LANES), out.dtype)
-    counts = np.zeros((len(out), 3), np.int64)
-    kernel(padded, rows, (0, LANES), factors, counts)
+    counts = np.zeros((len(out), 4), np.int64)
+    usable = np.zeros(LANES, np.uint8)
+    usable[: stop - start] = 1 if mask is None else mask[start:stop]
+    kernel(padded, rows, (0, LANES), factors, counts, usable)
     out[:, start:stop] = rows[:, : stop - start]
     return counts

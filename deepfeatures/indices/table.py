@@ -211,7 +211,7 @@ def chosen(wanted: Sequence[str | Index], bands: Collection[str]) -> list[Index]
     return found
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def program(wanted: tuple[Index, ...], constants: tuple[tuple[str, float], ...]) -> Program:
     """Give the plan of some indices with some constants; made once.
 

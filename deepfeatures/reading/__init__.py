@@ -11,10 +11,12 @@ from deepfeatures.reading.chunks import CHUNKS, Cache, read
 from deepfeatures.reading.opened import OpenCube, checked, locate, open, step
 from deepfeatures.reading.pixels import AreaSeries, Series, area_series, series
 from deepfeatures.reading.selection import Selection, contained, members
-from deepfeatures.reading.values import decode, limits, shares, stored, values
+from deepfeatures.reading.values import coding, decode, limits, sample, shares, stored, values
+from deepfeatures.reading.virtual import Coded, spectral
 
 __all__ = [
     "CHUNKS",
+    "Coded",
     "AreaSeries",
     "Cache",
     "OpenCube",
@@ -22,6 +24,7 @@ __all__ = [
     "Series",
     "area_series",
     "checked",
+    "coding",
     "contained",
     "decode",
     "limits",
@@ -29,8 +32,10 @@ __all__ = [
     "members",
     "open",
     "read",
+    "sample",
     "series",
     "shares",
+    "spectral",
     "step",
     "stored",
     "values",

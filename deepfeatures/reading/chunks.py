@@ -44,6 +44,12 @@ class Cache:
             while self.size > self.limit:
                 self.size -= self._held.popitem(last=False)[1].nbytes
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._held.clear()
+            self.size = 0
+
 
 CHUNKS = Cache(CACHE_BYTES)
 """The decoded chunks of this process."""

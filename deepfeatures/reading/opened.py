@@ -42,14 +42,14 @@ class OpenCube:
     """Overview factors, 1 first."""
     arrays: Mapping[tuple[str, int], zarr.Array]
     """(variable, level) -> stored array, for the main array and ``valid``."""
-    scale: float
-    """Physical value = stored * scale + offset."""
-    offset: float
-    """See `scale`."""
+    scales: tuple[float, ...]
+    """Of each channel: physical value = stored * scale + offset."""
+    offsets: tuple[float, ...]
+    """See `scales`."""
     fill: int | None
     """Stored number that means no value; None for floats, where NaN does."""
     available: tuple[str, ...]
-    """Every channel that can be read: the stored ones and, of bands, their indices."""
+    """Channels that can be read by name: the stored ones and, of bands, their indices."""
 
 
 def open(url: str, name: str = "") -> OpenCube:  # noqa: A001 (reads as reading.open)
@@ -67,13 +67,14 @@ def open(url: str, name: str = "") -> OpenCube:  # noqa: A001 (reads as reading.
     FileNotFoundError
         If there is no store, or it was never completed.
     """
-    return _open(url, name or url.rstrip("/").rsplit("/", 1)[-1], store.token(url))
+    stem = url.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
+    return _open(url, name or stem, store.token(url))
 
 
 @lru_cache(maxsize=32)
 def _open(url: str, name: str, token: str) -> OpenCube:
     ds = store.open(url)
-    with zarr.config.set(store.pipeline(url)):
+    with store.configured(store.pipeline(url)):
         group = store.arrays(url)
         kind = contract.kind(ds)
         variable = contract.MAIN[kind][0]
@@ -88,6 +89,7 @@ def _open(url: str, name: str, token: str) -> OpenCube:
     stored = arrays[variable, 1]
     integer = stored.dtype.kind in "iu"
     channels = tuple(contract.channels(ds))
+    scales, offsets = store.factors(group, variable)
     return OpenCube(
         url=url,
         name=name,
@@ -100,8 +102,8 @@ def _open(url: str, name: str, token: str) -> OpenCube:
         grid=render.Grid(str(geobox.crs), box.left, box.top, step, *geobox.shape),
         levels=(1, *levels),
         arrays=arrays,
-        scale=float(stored.attrs.get("scale_factor", 1.0)),
-        offset=float(stored.attrs.get("add_offset", 0.0)),
+        scales=scales,
+        offsets=offsets,
         fill=int(stored.fill_value) if integer else None,
         available=channels + (indices.available(channels) if kind == "bands" else ()),
     )
@@ -178,20 +180,37 @@ def locate(cube: OpenCube, lon: float, lat: float) -> tuple[int, int]:
     return row, column
 
 
+def source(cube: OpenCube) -> indices.Coding | None:
+    """Give the coding of the bands of a cube; None for floats."""
+    if cube.fill is None:
+        return None
+    return indices.Coding(cube.scales[0], cube.offsets[0], cube.fill)
+
+
 def checked(cube: OpenCube, channels: Sequence[str] | None) -> list[str]:
     """Give the channels that are asked for, by default all stored ones.
 
     Raises
     ------
     ValueError
-        If one is neither stored nor an index that the bands allow.
+        If one is neither stored nor, of a band cube, an index or an expression that its bands
+        allow.
     """
     wanted = list(dict.fromkeys(channels or cube.channels))
     for channel in wanted:
         if channel not in cube.available:
-            more = ", NDVI, EVI, ... (any index)" if cube.kind == "bands" else ""
-            raise ValueError(
-                f"{cube.name!r} has no channel {channel[:40]!r}; "
-                f"choose from {', '.join(cube.channels[:16])}{more}"
-            )
+            _derived(cube, channel)
     return wanted
+
+
+def _derived(cube: OpenCube, text: str) -> None:
+    """See that an expression can be computed from the bands of a cube."""
+    name = text.strip().isidentifier()
+    if name or cube.kind != "bands":
+        more = ", NDVI, EVI, ... (any index or expression)" if cube.kind == "bands" else ""
+        hint = indices.hint(text) if name and cube.kind == "bands" else ""
+        raise ValueError(
+            f"{cube.name!r} has no channel {text[:40]!r}{hint}; "
+            f"choose from {', '.join(cube.channels[:16])}{more}"
+        )
+    indices.chosen([text], cube.channels)

@@ -53,7 +53,8 @@ def members(
             f"{len(cube.channels)}; select again"
         )
     box = (slice(t, t + 1), slice(0, len(cube.channels)), rows, columns)
-    vectors = decode(cube, read(cube, cube.variable, box, level=level)[0])
+    stored = read(cube, cube.variable, box, level=level)[0]
+    vectors = np.stack([decode(cube, *pair) for pair in zip(stored, cube.channels, strict=True)])
     flat = vectors.reshape(len(cube.channels), -1)
     scores = selection.components @ (flat - np.asarray(selection.mean)[:, None])
     return contained(selection.ring, scores).reshape(vectors.shape[1:])

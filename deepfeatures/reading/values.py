@@ -10,20 +10,27 @@ from numpy.typing import NDArray
 
 from deepfeatures import indices, render
 from deepfeatures.clouds import USABLE
+from deepfeatures.indices.ranges import RANGES
 from deepfeatures.reading.chunks import read, runs
-from deepfeatures.reading.opened import OpenCube, checked
+from deepfeatures.reading.opened import OpenCube, checked, source
 
 _SAMPLED_DATES = 8
 _WHOLE = 512
 
 
-def decode(cube: OpenCube, stored: NDArray) -> NDArray[np.float32]:
-    """Turn stored numbers of the main array into physical values; NaN where there is none."""
+def decode(cube: OpenCube, stored: NDArray, channel: str) -> NDArray[np.float32]:
+    """Turn stored numbers of a channel into physical values; NaN where there is none."""
     if cube.fill is None:
         return stored.astype(np.float32)
-    values = render.physical(stored, cube.scale, cube.offset)
+    values = render.physical(stored, *coding(cube, channel))
     values[stored == cube.fill] = np.nan
     return values
+
+
+def coding(cube: OpenCube, channel: str) -> tuple[float, float]:
+    """Give scale and offset of a stored channel."""
+    number = cube.channels.index(channel)
+    return cube.scales[number], cube.offsets[number]
 
 
 def stored(
@@ -63,20 +70,21 @@ def values(
 def derive(
     cube: OpenCube, wanted: Sequence[str], fetch: Callable[[int, int], NDArray]
 ) -> dict[str, NDArray[np.float32]]:
-    """Decode the stored channels behind `wanted` and compute the indices among them.
+    """Decode the stored channels of `wanted` and compute the indices among them.
 
     `fetch` gives the stored numbers (time, channel, ...) of a run of channels, first to last.
     """
     derived = [channel for channel in wanted if channel not in cube.channels]
     needed = {channel for channel in wanted if channel in cube.channels}
-    needed.update(band for name in derived for band in indices.INDICES[name].bands)
-    found: dict[str, NDArray[np.float32]] = {}
+    needed.update(band for index in map(indices.find, derived) for band in index.bands)
+    codes: dict[str, NDArray] = {}
     for low, high in runs(sorted(cube.channels.index(channel) for channel in needed)):
         block = fetch(low, high)
-        for at in range(low, high + 1):
-            found[cube.channels[at]] = decode(cube, block[:, at - low])
+        codes |= {cube.channels[at]: block[:, at - low] for at in range(low, high + 1)}
+    found = {c: decode(cube, codes[c], c) for c in wanted if c in cube.channels}
     if derived:
-        found |= dict(zip(derived, indices.compute(found, derived), strict=True))
+        layers = indices.compute(codes, derived, source=source(cube))
+        found |= dict(zip(derived, layers, strict=True))
     return {channel: found[channel] for channel in wanted}
 
 
@@ -88,26 +96,34 @@ def _overall(cube: OpenCube) -> int:
 
 @lru_cache(maxsize=1024)
 def limits(cube: OpenCube, channel: str) -> tuple[float, float]:
-    """Give a range of values that suits a channel: its percentiles 2 and 98.
+    """Give a range of values that suits a channel.
 
-    They come from valid pixels of a few dates, so the range is the same for every tile and date
-    of a version of the cube.
+    That of the table for an index of the catalogue, so that its colours mean the same in every
+    cube; else percentiles 2 and 98 of `sample`, the same for every tile and date of a version of
+    the cube.
     """
-    level = _overall(cube)
-    shape = cube.arrays["valid", level].shape
-    rows, columns = slice(0, shape[1]), slice(0, shape[2])
-    chosen = np.unique(np.linspace(0, shape[0] - 1, _SAMPLED_DATES).astype(int))
-    sample = []
-    for t in chosen.tolist():
-        times = slice(t, t + 1)
-        valid = read(cube, "valid", (times, rows, columns), level=level) == USABLE
-        found = values(cube, [channel], times, rows, columns, level=level)[channel]
-        sample.append(found[valid & np.isfinite(found)])
-    pool = np.concatenate(sample)
+    if channel in RANGES and (cube.kind == "index" or channel not in cube.channels):
+        return RANGES[channel]
+    pool = sample(cube, channel)
     if not pool.size:
         return 0.0, 1.0
     low, high = (float(f"{number:.3g}") for number in np.percentile(pool, (2, 98)))
     return (low, high) if low < high else (low - 0.5, low + 0.5)
+
+
+def sample(cube: OpenCube, channel: str) -> NDArray[np.float32]:
+    """Give the values (n,) of usable pixels of a few dates, the same each time."""
+    level = _overall(cube)
+    shape = cube.arrays["valid", level].shape
+    rows, columns = slice(0, shape[1]), slice(0, shape[2])
+    chosen = np.unique(np.linspace(0, shape[0] - 1, _SAMPLED_DATES).astype(int))
+    found = []
+    for t in chosen.tolist():
+        times = slice(t, t + 1)
+        valid = read(cube, "valid", (times, rows, columns), level=level) == USABLE
+        layer = values(cube, [channel], times, rows, columns, level=level)[channel]
+        found.append(layer[valid & np.isfinite(layer)])
+    return np.concatenate(found)
 
 
 @lru_cache(maxsize=64)

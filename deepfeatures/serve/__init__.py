@@ -17,6 +17,7 @@ from deepfeatures.serve.cubes import Cube, Cubes, Health
 from deepfeatures.serve.exports import Export
 from deepfeatures.serve.jobs import Job, Jobs
 from deepfeatures.serve.series import Series
+from deepfeatures.serve.spectral import Check, Indices
 from deepfeatures.serve.tiles import SELECTIONS, Legend, Style, Tile, picture
 from deepfeatures.settings import Workspace
 
@@ -69,6 +70,8 @@ def routes(
         (rf"/api/cubes/{name}/legend", Legend),
         (rf"/api/cubes/{name}/series", Series),
         (rf"/api/cubes/{name}/export", Export),
+        (r"/api/indices", Indices),
+        (r"/api/indices/check", Check),
         (r"/api/jobs", Jobs),
         (rf"/api/jobs/{name}", Job),
         (rf"/tiles/{name}/([^/]+)/([^/]+)/([^/]+)\.png", Tile),

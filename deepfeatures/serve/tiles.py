@@ -146,7 +146,8 @@ def _codes(
     level, rows, columns = window.level, window.rows, window.columns
     if channel in cube.channels and cube.fill is not None:
         stored = reading.stored(cube, t, channel, rows, columns, level=level)
-        table = render.lookup(str(stored.dtype), cube.scale, cube.offset, cube.fill, low, high)
+        factors = reading.coding(cube, channel)
+        table = render.lookup(str(stored.dtype), *factors, cube.fill, low, high)
         codes = render.look(stored, table)
     else:
         times = slice(t, t + 1)

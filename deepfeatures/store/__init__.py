@@ -11,13 +11,15 @@ Keys and the endpoint come from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_SE
 ``AWS_ENDPOINT_URL``, ...).
 """
 
-from deepfeatures.store.layout import DATES, EDGE, edge
-from deepfeatures.store.opening import READING, arrays, open, pipeline, token
-from deepfeatures.store.overviews import OVERVIEW_FROM, coarsen
+from deepfeatures.store.layout import CODED, DATES, EDGE, edge
+from deepfeatures.store.opening import READING, arrays, configured, factors, open, pipeline, token
+from deepfeatures.store.overviews import OVERVIEW_FROM, Coarse, coarsen
 from deepfeatures.store.places import remote, remove
 from deepfeatures.store.writer import Writer, counted, write
 
 __all__ = [
+    "CODED",
+    "Coarse",
     "DATES",
     "EDGE",
     "OVERVIEW_FROM",
@@ -25,8 +27,10 @@ __all__ = [
     "Writer",
     "arrays",
     "coarsen",
+    "configured",
     "counted",
     "edge",
+    "factors",
     "open",
     "pipeline",
     "remote",

@@ -14,9 +14,15 @@ DATES = 16
 EDGE = 64
 """Edge of an inner chunk [px]."""
 CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-"""Compression of every array on the grid."""
+"""Compression of every array on the grid but indices."""
+QUICK = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
+"""Compression of indices: seven times as fast for a tenth more bytes, as they can be made anew."""
+TOGETHER = 8
+"""Indices that are written at once: each call has its price."""
 FACTORS = ("scale_factor", "add_offset")
 """Attributes that decode a stored integer: value = integer * scale_factor + add_offset."""
+CODED = ("si_scale", "si_offset")
+"""Coordinates (index,) that do so for each index of an SI cube."""
 
 _FILLED = {"int8": -128, "int16": -32768, "uint16": 0}
 _PACKED: dict[str, dict[str, Any]] = {
@@ -50,6 +56,13 @@ def edge(shape: tuple[int, int], dates: int = 0) -> int:
     if dates > 400:
         return 64
     return 128 if max(shape) <= 512 or dates > 100 else 256
+
+
+def together(name: str, target: Any) -> int:
+    """Give the number of channels of an array that are written at once."""
+    if name == "si":
+        return TOGETHER
+    return int(target.chunks[1]) if target.ndim == 4 else 1
 
 
 def square(template: xr.Dataset) -> int:
@@ -112,10 +125,14 @@ def encoding(name: str, array: xr.Variable, side: int) -> dict[str, Any]:
         4: (DATES, array.shape[1] if features else 1, EDGE, EDGE),
     }[array.ndim]
     chunks, shards = chunked(array.shape, inner, side)
-    coding: dict[str, Any] = {"chunks": chunks, "shards": shards, "compressors": (CODEC,)}
+    codec = QUICK if name == "si" else CODEC
+    coding: dict[str, Any] = {"chunks": chunks, "shards": shards, "compressors": (codec,)}
     packed = dict(_PACKED.get(name, {}))
     if name.startswith("truth_") and array.ndim == 3 and array.dtype.kind == "f":
         packed = dict(_PACKED["truth"])
+    if name == "si" and array.dtype == "int16":
+        # Each index has factors of its own, which CF has no words for: see `CODED`.
+        coding |= {"_FillValue": _FILLED["int16"], "fill_value": _FILLED["int16"]}
     if features and "scale_factor" in array.encoding:
         packed = {"dtype": "int8", "scale_factor": float(array.encoding["scale_factor"])}
     if packed:

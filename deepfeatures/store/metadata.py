@@ -33,6 +33,8 @@ def write(template: xr.Dataset, url: str) -> None:
             blank[name].attrs["grid_mapping"] = "spatial_ref"
     for name in ("time", "time_s1", "time_meteo"):
         if name in blank.coords:
+            # items tell milliseconds, which nobody needs and the whole seconds stored can not hold
+            blank[name] = blank[name].dt.floor("s")
             encoding[name] = {"dtype": "int64", "units": "seconds since 1970-01-01"}
     held: dict[str, Buffer] = {}
     memory = zarr.storage.MemoryStore(held)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,11 +15,16 @@ import xarray as xr
 import zarr
 
 from deepfeatures.store import places
-from deepfeatures.store.layout import DATES, FACTORS
+from deepfeatures.store.layout import CODED, DATES, FACTORS
 
 READING = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 """Setting of zarr under which local arrays are opened to be read: chunks are decoded twice as
 fast."""
+
+WRITING = READING | {"threading.max_workers": 1}
+"""Setting of zarr under which local arrays of indices are opened to be written."""
+
+_SETTING = threading.RLock()
 
 FRESH = 5.0
 """Seconds for which the version of a remote store is remembered."""
@@ -32,6 +40,17 @@ def pipeline(url: str) -> dict[str, Any]:
     return {} if places.remote(url) else dict(READING)
 
 
+@contextmanager
+def configured(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Open arrays under settings of zarr, one thread at a time.
+
+    The settings are the whole process's: threads that set and reset them at the same time would
+    open arrays under each other's, and leave them changed. So who wants none has to wait as well.
+    """
+    with _SETTING, zarr.config.set(dict(settings)):
+        yield
+
+
 def open(url: str) -> xr.Dataset:  # noqa: A001 (reads as store.open)
     """Open a store lazily: decoded, labelled, in dask chunks of several stored ones.
 
@@ -43,7 +62,7 @@ def open(url: str) -> xr.Dataset:  # noqa: A001 (reads as store.open)
         If there is no store, or it was never completed.
     """
     group = arrays(url)
-    with zarr.config.set(pipeline(url)):
+    with configured(pipeline(url)):
         raw = xr.open_zarr(group.store, consolidated=False, chunks=None, decode_cf=False)
     for array in raw.variables.values():
         # Of this type the factors make float32 of integers; plain ones would make float64.
@@ -56,8 +75,27 @@ def open(url: str) -> xr.Dataset:  # noqa: A001 (reads as store.open)
     for name, array in ds.data_vars.items():
         if {"y", "x"} <= set(array.dims):
             ds[name] = array.chunk(chunks[name])
+    if set(CODED) <= set(ds.coords):
+        ds = _uncoded(ds)
     ds.attrs = {key: value for key, value in ds.attrs.items() if key not in _OWN}
     return ds
+
+
+def _uncoded(ds: xr.Dataset) -> xr.Dataset:
+    """Decode indices, each with its own factors."""
+    scale, offset = (ds[name].astype(np.float32) for name in CODED)
+    values = (ds["si"] * scale + offset).transpose(*ds["si"].dims).drop_vars(CODED)
+    return ds.assign(si=values.assign_attrs(ds["si"].attrs)).drop_vars(CODED)
+
+
+def factors(group: zarr.Group, variable: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Give scale and offset of each channel of a main array ``(time, channel, y, x)``."""
+    array: Any = group[variable]
+    if variable == "si" and CODED[0] in group:
+        scale, offset = (np.asarray(group[name]).tolist() for name in CODED)
+        return tuple(scale), tuple(offset)
+    one, two = array.attrs.get("scale_factor", 1.0), array.attrs.get("add_offset", 0.0)
+    return (float(one),) * array.shape[1], (float(two),) * array.shape[1]
 
 
 def _dask_chunks(raw: xr.DataArray) -> dict[Any, int]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import zarr
 
 from deepfeatures import contract
-from deepfeatures.store.layout import CODEC, EDGE, chunked, edge
+from deepfeatures.store.layout import CODEC, EDGE, QUICK, TOGETHER, chunked, edge
+from deepfeatures.store.opening import configured
 from deepfeatures.tiles import Tile, split
 
 OVERVIEW_FROM = 128
 """Overviews are made while their longer edge has at least this many pixels."""
+Coarse = Callable[[int, Tile], xr.Variable]
+"""Gives the stored numbers (time, channel, y, x) in a tile of the overview of a factor."""
 WORKERS = min(os.cpu_count() or 1, 8)
 """Threads that make overviews; each holds one shard of the source."""
 
@@ -31,7 +35,12 @@ def create(group: zarr.Group) -> None:
         factor *= 2
 
 
-def write_overviews(group: zarr.Group, reading: Mapping[str, Any]) -> None:
+def write_overviews(
+    group: zarr.Group,
+    reading: Mapping[str, Any],
+    writing: Mapping[str, Any],
+    coarse: Coarse | None = None,
+) -> None:
     """Write the means of 2 x 2, 4 x 4, ... pixels of the main array under ``overviews/``.
 
     Pixels without value are left out of the means; a pixel of ``valid`` is 1 where at least
@@ -41,16 +50,25 @@ def write_overviews(group: zarr.Group, reading: Mapping[str, Any]) -> None:
     ----------
     group
         The store, opened to be written.
-    reading
-        Settings of zarr for what is read of it.
+    reading, writing
+        Settings of zarr for what is read, and for what is written.
+    coarse
+        Makes the main array of an overview, instead of the means.
     """
-    with zarr.config.set(dict(reading)):
+    with configured(reading):
         sources = {name: _array(group, name) for name in _names(group)}
     factor = 2
     with ThreadPoolExecutor(WORKERS) as pool:
         while f"overviews/{factor}" in group:
             for name, source in sources.items():
-                target = _array(group, f"overviews/{factor}/{name}")
+                with configured(writing):
+                    target = _array(group, f"overviews/{factor}/{name}")
+                if coarse is not None and name != "valid":
+                    tiles = split(
+                        (target.shape[-2], target.shape[-1]), (target.shards or target.chunks)[-1]
+                    )
+                    list(pool.map(partial(_given, coarse, target, factor), tiles))
+                    continue
                 # each shard is an object of its own, so they can be written side by side
                 list(pool.map(partial(_fill, source, target, name, factor), *_shards(target)))
             factor *= 2
@@ -76,7 +94,7 @@ def _create(source: zarr.Array, level: zarr.Group, name: str, factor: int) -> No
         attributes |= {"flag_values": [0, 1], "flag_meanings": "not_usable usable"}
     level.create_array(
         name, shape=shape, dtype=source.dtype, chunks=chunks, shards=shards,
-        compressors=CODEC, fill_value=source.fill_value,
+        compressors=QUICK if name == "si" else CODEC, fill_value=source.fill_value,
         dimension_names=source.metadata.dimension_names,  # type: ignore[union-attr]
         attributes=attributes,
     )  # fmt: skip
@@ -92,6 +110,13 @@ def _shards(target: zarr.Array) -> tuple[list[Tile], list[tuple[slice, ...]]]:
         for index in channel_slices(tuple(lead), whole)
     ]
     return [tile for tile, _ in pairs], [index for _, index in pairs]
+
+
+def _given(coarse: Coarse, target: zarr.Array, factor: int, tile: Tile) -> None:
+    """Write a tile of an overview that is made otherwise, channel after channel."""
+    block = coarse(factor, tile)
+    for index in channel_slices(target.shape[:2], TOGETHER):
+        target[(*index, *tile.core)] = block[index].values
 
 
 def _fill(

@@ -14,8 +14,8 @@ import zarr
 
 from deepfeatures import contract
 from deepfeatures.store import layout, metadata, places
-from deepfeatures.store.opening import arrays, pipeline
-from deepfeatures.store.overviews import channel_slices, representable, write_overviews
+from deepfeatures.store.opening import WRITING, arrays, configured, pipeline
+from deepfeatures.store.overviews import Coarse, channel_slices, representable, write_overviews
 from deepfeatures.tiles import Tile, split
 
 _PLAN = "plan"
@@ -83,7 +83,7 @@ class Writer:
         done = places.names(places.journal(self.url))
         return [tile for tile in self.tiles if tile.name not in done]
 
-    def write(self, tile: Tile, block: xr.Dataset, report: str = "") -> None:
+    def write(self, tile: Tile, block: xr.Dataset, report: str | Callable[[], str] = "") -> None:
         """Write a tile: all variables of `block` that lie on the grid.
 
         Lazy variables are computed one channel at a time.
@@ -96,13 +96,14 @@ class Writer:
             The cube in the core of the tile. Numbers that already are of the stored integer type
             are written as they are, others are coded (scale, offset, fill value).
         report
-            A short text on how it went (JSON of lost assets, for instance), kept for `reports`.
+            A short text on how it went (JSON of lost assets, for instance), kept for `reports`;
+            of what is computed while it is written a function that gives it afterwards.
         """
         group = self._group()
         for name, array in block.data_vars.items():
             if {"y", "x"} <= set(array.dims):
                 self._write_variable(group, str(name), array, tile)
-        places.put(self._note(tile.name), report)
+        places.put(self._note(tile.name), report() if callable(report) else report)
 
     def reports(self) -> dict[str, str]:
         """Give what `write` was told of the tiles that are written, by the name of the tile.
@@ -112,7 +113,7 @@ class Writer:
         notes = places.texts(places.journal(self.url))
         return {tile.name: notes[tile.name] for tile in self.tiles if notes.get(tile.name)}
 
-    def finish(self, attrs: Mapping[str, str] | None = None) -> None:
+    def finish(self, attrs: Mapping[str, str] | None = None, coarse: Coarse | None = None) -> None:
         """Make the overviews and declare the store complete; harmless when done before.
 
         Parameters
@@ -120,6 +121,8 @@ class Writer:
         attrs
             Further attributes of the cube, written in the step that makes it complete. They
             enter the version, which then is that of the plan, ``-`` and a checksum of them.
+        coarse
+            Makes the main array of the overviews; the means of the full grid by default.
 
         Raises
         ------
@@ -140,7 +143,7 @@ class Writer:
             more["version"] = f"{version[:12]}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
         group = self._group()
         with places.reached(self.url):
-            write_overviews(group, pipeline(self.url))
+            write_overviews(group, pipeline(self.url), self._writing("si" in group), coarse)
             group.update_attributes({**more, "complete": "true"})
         # The plan goes first: without it what is left of a journal means nothing.
         places.delete(self._note(_PLAN))
@@ -157,18 +160,29 @@ class Writer:
         with places.reached(self.url):
             return zarr.open_group(places.zarr_store(self.url), mode="r+", zarr_format=3)
 
+    def _target(self, group: zarr.Group, name: str) -> Any:
+        """Give an array to write to; indices on the local disk with the quicker pipeline.
+
+        They are the only arrays of which more is written than computing them costs. The pipeline
+        has one thread, so that it gives the same bytes each time.
+        """
+        with places.reached(self.url), configured(self._writing(name == "si")):
+            return group[name]
+
+    def _writing(self, quick: bool) -> dict[str, Any]:
+        return dict(WRITING) if quick and not places.remote(self.url) else {}
+
     def _write_variable(
         self, group: zarr.Group, name: str, array: xr.DataArray, tile: Tile
     ) -> None:
         """Write the part of a variable that lies in a tile, shard by shard."""
-        with places.reached(self.url):
-            target: Any = group[name]
+        target = self._target(group, name)
         packed = {key: target.attrs[key] for key in layout.FACTORS if key in target.attrs}
         encoding: dict[str, Any] = {}
         if packed and array.dtype != target.dtype:
             encoding = packed | {"dtype": target.dtype, "_FillValue": target.fill_value}
         lead = array.shape[:-2]
-        for index in channel_slices(lead, whole=target.chunks[1] if len(lead) == 2 else 1):
+        for index in channel_slices(lead, layout.together(name, target)):
             values = _coded(array[index] if index else array, target, encoding)
             with places.reached(self.url):
                 target[(*index, *tile.core)] = values
