@@ -215,6 +215,15 @@ def test_an_own_index_comes_on_the_map(state: State) -> None:
     assert view.own.mistake == ""
 
 
+def test_one_choice_is_one_change_of_the_map(state: State) -> None:
+    tiles, view = chart.MapView(state=state), layer_view(state)
+    urls: list[str] = []
+    tiles.front.tile_source.on_change("url", lambda _attr, _old, new: urls.append(new))
+    for number, text in enumerate(["NDVI", "(B08 - B05) * 100", "B08 - B05", "NDVI"], 1):
+        view._ask_own(text)
+        assert len(urls) == number
+
+
 @pytest.mark.parametrize("text", ["B08 -", "", "B01 / B08", "NDVX", "a" * 600])
 def test_a_wrong_one_leaves_the_map_as_it_was(state: State, text: str) -> None:
     view = layer_view(state)

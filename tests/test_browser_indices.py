@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import numpy as np
 import pytest
-from browser import PATIENCE, Watched, chromium, served, watched  # noqa: F401
-from conftest import bands_cube
-from playwright.sync_api import Browser, expect
+from browser import FLAGS, PATIENCE, Watched, executable, served, watched
+from conftest import bands_cube, missing
+from playwright.sync_api import expect, sync_playwright
 
 from deepfeatures import catalogue, indices, store
 from deepfeatures.settings import workspace
@@ -35,17 +36,31 @@ def address(shots: Path) -> Iterator[str]:
         yield found
 
 
-def test_indices(chromium: Browser, address: str, shots: Path) -> None:  # noqa: F811
-    with watched(chromium, address, shots, viewport={"width": 1400, "height": 900}) as seen:
-        seen.page.set_default_timeout(PATIENCE)
-        seen.open()
-        finds(seen)
-        writes(seen)
-        errs(seen)
-        adds(seen)
-        fits_a_phone(seen)
-        assert seen.errors == []
-        assert seen.foreign == []
+def test_indices(address: str, shots: Path) -> None:
+    path = executable()
+    if path is None:
+        missing("Chromium is not there: install Debian's package chromium, or set CHROMIUM")
+    # In a thread of its own: the browser of another test leaves its loop in this one.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(visit, address, shots, path).result()
+
+
+def visit(address: str, shots: Path, path: str) -> None:
+    expect.set_options(timeout=PATIENCE)
+    size = {"width": 1400, "height": 900}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        with watched(browser, address, shots, viewport=size) as seen:
+            seen.page.set_default_timeout(PATIENCE)
+            seen.open()
+            finds(seen)
+            writes(seen)
+            errs(seen)
+            adds(seen)
+            fits_a_phone(seen)
+            assert seen.errors == []
+            assert seen.foreign == []
+        browser.close()
 
 
 def finds(seen: Watched) -> None:

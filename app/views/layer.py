@@ -52,6 +52,7 @@ class LayerView(pn.viewable.Viewer):
     def __init__(self, *, suggest: Any, reachable: Any, **params: Any) -> None:
         super().__init__(**params)
         self.suggest, self.reachable = suggest, reachable
+        self.writing = False
         wide = {"sizing_mode": "stretch_width", "size": "small", "margin": (5, 0)}
         self.cube = pmui.Select(label="Cube", options=[], **wide)
         self.show = Picker(
@@ -63,7 +64,7 @@ class LayerView(pn.viewable.Viewer):
         self.low = pmui.FloatInput(label="From", **wide)
         self.high = pmui.FloatInput(label="To", **wide)
         self.fit = pmui.Button(
-            label="Fit to the data", icon="straighten", variant="text", size="small", margin=0
+            label="Usual range", icon="straighten", variant="text", size="small", margin=0
         )
         self.over = pmui.Switch(label="Draw features on top", size="small", margin=(4, 0))
         self.masked = pmui.Switch.from_param(
@@ -84,7 +85,6 @@ class LayerView(pn.viewable.Viewer):
         self._wire()
 
     def _index(self) -> None:
-        text = {"variant": "text", "size": "small", "margin": 0}
         self.about = pn.pane.HTML(
             "", margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS]
         )
@@ -209,12 +209,14 @@ class LayerView(pn.viewable.Viewer):
             self.state.limits = self.auto
             return
         if limits is not None:
+            self.writing = True  # one end after the other: the pair between is nobody's wish
             self.low.value, self.high.value = limits
+            self.writing = False
         self.ramp.object = legend(self.state.show, self.state.cmap, limits)
 
     def _typed(self, *_: Any) -> None:
         low, high = self.low.value, self.high.value
-        if low is not None and high is not None and low < high:
+        if not self.writing and low is not None and high is not None and low < high:
             self.state.limits = (low, high)
 
     def __panel__(self) -> pn.viewable.Viewable:

@@ -182,7 +182,8 @@ def _channels(ds: xr.Dataset, wanted: Sequence[str] | None) -> dict[str, xr.Data
         raise ValueError(f"no channel is asked for; choose from {_choices(ds)}")
     derived = [name for name in dict.fromkeys(wanted) if name not in labels]
     for name in derived:
-        if variable != "reflectance" or name not in indices.INDICES:
+        named = name.strip().isidentifier()
+        if variable != "reflectance" or (named and name not in indices.INDICES):
             hint = indices.hint(name) if variable == "reflectance" else ""
             raise ValueError(f"the channel {name!r} is unknown{hint}; choose from {_choices(ds)}")
     stored = [label for label in labels if label in wanted]
@@ -219,5 +220,5 @@ def _provenance(
     if "si" in result and "reflectance" in ds:
         names = [str(name) for name in result["index"].values]
         attrs["index_catalogue"] = indices.CATALOGUE
-        attrs["index_formulas"] = json.dumps({n: indices.INDICES[n].formula for n in names})
+        attrs["index_formulas"] = json.dumps({n: indices.find(n).formula for n in names})
     return attrs

@@ -2,7 +2,8 @@
 
 ``formula`` parses text through an allow-list, ``program`` makes one plan of many formulas,
 ``native`` runs it as machine code on the processor, ``tensor`` on torch, ``table`` knows the
-catalogue, ``engine`` puts them together.
+catalogue, ``ranges`` what values are usual and how they are coded, ``search`` looks them up, and
+``engine`` puts them together.
 """
 
 from __future__ import annotations
