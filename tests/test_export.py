@@ -287,6 +287,15 @@ def test_a_feature_cube_has_no_indices() -> None:
         export.select(features_cube(), channels=["NDVI"])
 
 
+def test_an_expression_is_a_channel_like_any_other() -> None:
+    own = "(B08 - B04) / (B08 + B04)"
+    part = export.select(bands_cube(), channels=[own, "NDVI"])
+    np.testing.assert_array_equal(part["si"].sel(index=own), part["si"].sel(index="NDVI"))
+    assert json.loads(part.attrs["index_formulas"])[own] == own
+    with pytest.raises(ValueError, match="character 8"):
+        export.select(bands_cube(), channels=["(B08 - B99) / 2"])
+
+
 def test_index_of_a_band_that_is_missing_says_which() -> None:
     with pytest.raises(ValueError, match="EVI needs B02"):
         export.select(bands_cube(bands=("B04", "B08")), channels=["EVI"])

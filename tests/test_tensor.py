@@ -84,13 +84,13 @@ def test_infinities_do_not_become_numbers_again() -> None:
         assert torch.isnan(tensor.run(program((wanted,), ()), bands)).all()
 
 
-@pytest.mark.parametrize("block", [77, 250, 2999])
+@pytest.mark.parametrize("block", [77, 250, 999])
 def test_blocks_do_not_matter(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     names = tuple(name for name in indices.names() if name not in EXCEPTIONS)
-    bands, plan = tensors(odd_bands(3000)), planned(names)
+    bands, plan = tensors(odd_bands(1000)), planned(names)
     whole = tensor.run(plan, bands)
     layer = tensor.Layer(names, list(BANDS))
-    cube = torch.stack(list(bands.values())).reshape(12, 30, 10, 10).swapaxes(0, 1)
+    cube = torch.stack(list(bands.values())).reshape(12, 10, 10, 10).swapaxes(0, 1)
     monkeypatch.setattr(tensor, "BLOCK", block)
     for again in (tensor.run(plan, bands), layer(cube).swapaxes(0, 1).reshape(len(names), -1)):
         torch.testing.assert_close(again, whole, rtol=1e-5, atol=1e-6, equal_nan=True)
@@ -180,6 +180,8 @@ def test_layer_gives_indices_in_the_place_of_bands() -> None:
     assert torch.equal(layer(x[0]), found[0])
     assert torch.equal(layer(x.reshape(1, 5, 4, 6, 7))[0], found)
     assert torch.equal(layer(x.permute(0, 1, 3, 2)), found.permute(0, 1, 3, 2))
+    for shape in ((0, 4, 6, 7), (5, 4, 0, 7)):
+        assert layer(torch.zeros(shape)).shape == (shape[0], 3, *shape[2:])
     with torch.inference_mode():
         assert torch.equal(layer(x), found)
         assert torch.equal(layer(torch.cat([x] * 400))[-5:], found)
@@ -219,7 +221,8 @@ def test_memory_stays_flat() -> None:
     layer = tensor.Layer(indices.names(), list(BANDS))
     x = torch.rand(1, 12, 256, 200)
     size = 244 * 256 * 200 * 4
-    layer(x)
+    for _ in range(8):  # until the arenas of the threads have their size
+        layer(x)
     before = resident()
     for _ in range(8):
         layer(x)

@@ -1,4 +1,4 @@
-"""Spectral indices of Sentinel-2: the table and its evaluator.
+"""The table of spectral indices of Sentinel-2, and what an expression defines.
 
 The table is the Awesome Spectral Indices catalogue as spyndex 0.12.0 carries it (MIT; Montero et
 al. 2023, doi 10.1038/s41597-023-02096-0): 245 indices marked Sentinel-2, of which 244 can be

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -21,8 +21,8 @@ from deepfeatures.indices.table import program as planned
 
 LOG2E = math.log2(math.e)
 BLOCK = 32768
-"""Pixels that a processor computes at once: intermediate values stay in its caches, and torch,
-which shares out more than that, does not wake other threads for each step."""
+"""Pixels that a processor computes at once: intermediate values stay in its caches, and torch, which
+shares more than that among its threads, does not wake them for each of hundreds of short steps."""
 
 _PLAIN: dict[str, Callable[..., Tensor]] = {
     "+": torch.add,
@@ -117,7 +117,7 @@ class Layer(torch.nn.Module):
             raise ValueError(
                 f"the input has {channels} channels; give {', '.join(self.bands)} as dimension -3"
             )
-        flat = x.reshape(-1, channels, height * width)  # (time, band, pixel)
+        flat = x.reshape(math.prod(times), channels, height * width)  # (time, band, pixel)
         places = [self.bands.index(name) for name in self.program.inputs]
         out = _computed(self.program, [flat[:, place] for place in places])  # (time, index, pixel)
         return out.reshape(*times, len(self.indices), height, width)
@@ -133,21 +133,18 @@ def _computed(program: Program, bands: Sequence[Tensor]) -> Tensor:
         rows = [[_again(program, [band[i, p] for band in bands]) for p in wide] for i in tall]
         return torch.cat([torch.cat(row, dim=2) for row in rows])
     kind = torch.promote_types(bands[0].dtype, torch.float32)
-    out = torch.empty((items, program.outputs, pixels), dtype=kind, device=bands[0].device)
-    inference = torch.is_inference_mode_enabled()  # each thread has its own
-
-    def block(part: tuple[slice, slice]) -> None:
-        i, p = part
-        with torch.inference_mode(inference):
+    out = _blank((items, program.outputs, pixels), kind, bands[0].device)
+    for i in tall:
+        for p in wide:
             _steps(program, [band.detach()[i, p] for band in bands], out[i, :, p].unbind(1))
-
-    parts = [(i, p) for i in tall for p in wide]
-    if len(parts) == 1:
-        block(parts[0])
-        return out
-    with ThreadPoolExecutor(min(torch.get_num_threads(), len(parts))) as threads:
-        list(threads.map(block, parts))
     return out
+
+
+def _blank(shape: tuple[int, ...], kind: torch.dtype, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=kind, device=device)
+    # unlike torch, numpy asks the system for huge pages
+    return torch.from_numpy(np.empty(shape, np.float64 if kind == torch.float64 else np.float32))
 
 
 def _spans(length: int, step: int) -> list[slice]:
@@ -174,7 +171,8 @@ def _steps(
     spare: Tensor | None = None
     targets: list[Tensor | None] = [None] * (program.slots + program.outputs)
     if out is not None:
-        spare, *slots = leaves[0].new_empty((program.slots + 1, *leaves[0].shape)).unbind()
+        shape = (program.slots + 1, *leaves[0].shape)
+        spare, *slots = _blank(shape, kind, leaves[0].device).unbind()
         targets = [*slots, *out]
     values: list[Any] = [*leaves, *targets]
     for operation, (*operands, place) in program.code:
