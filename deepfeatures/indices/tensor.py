@@ -21,8 +21,8 @@ from deepfeatures.indices.table import program as planned
 
 LOG2E = math.log2(math.e)
 BLOCK = 32768
-"""Pixels that a processor computes at once: intermediate values stay in its caches, and torch, which
-shares more than that among its threads, does not wake them for each of hundreds of short steps."""
+"""Pixels that a processor computes at once: intermediate values stay in its caches, and torch,
+which shares more than that among its threads, does not wake them for each of many short steps."""
 
 _PLAIN: dict[str, Callable[..., Tensor]] = {
     "+": torch.add,
