@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -449,6 +451,22 @@ def test_a_mask_says_where_is_counted() -> None:
     )
     np.testing.assert_array_equal(some, parts)
     assert some.all(axis=0).any()
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    script = (
+        "import os, numpy as np\n"
+        "from deepfeatures import indices\n"
+        "bands = {name: np.full(5_000_000, v, 'f4') for name, v in (('B08', 0.4), ('B04', 0.1))}\n"
+        "indices.compute(bands, ['NDVI'], threads=2)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(int(indices.compute(bands, ['NDVI'], threads=2)[0, -1] > 0.5))\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert found.stdout.strip() == "1"
 
 
 def test_out_is_filled_and_checked() -> None:

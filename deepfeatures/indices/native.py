@@ -355,7 +355,8 @@ def _compiled(text: str) -> binding.ExecutionEngine:
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Give the threads of a process: a forked one has none of its parent's."""
     return ThreadPoolExecutor(cores(), thread_name_prefix="indices")
 
 
@@ -420,7 +421,9 @@ def run(
 
     sums = [few(span) for span in ((0, start), (stop, n)) if span[0] < span[1]]
     spans = _spans(start, stop, (threads or cores()) if out.size > ALONE else 1)
-    sums += [part(span) for span in spans] if len(spans) < 2 else _threads().map(part, spans)
+    sums += (
+        [part(span) for span in spans] if len(spans) < 2 else _threads(os.getpid()).map(part, spans)
+    )
     if counts is not None:
         counts += sum(sums)
 
