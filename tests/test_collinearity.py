@@ -18,7 +18,7 @@ from deepfeatures import collinearity, indices, pictures, reading, store, survey
 from deepfeatures.collinearity import analyse, eliminate, explanations, inflation, pearson, spearman
 
 SEEDS = st.integers(0, 2**32 - 1)
-few = settings(max_examples=40)
+few = settings(max_examples=20)
 """For laws whose examples are many sums each."""
 
 

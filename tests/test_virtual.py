@@ -69,11 +69,19 @@ def test_a_virtual_cube_equals_the_engine_and_is_under_the_contract(home: Worksp
     np.testing.assert_array_equal(si["valid"].values, ds["valid"].values)
 
 
+@pytest.fixture(scope="module")
+def pair(home: Workspace) -> tuple[xr.DataArray, xr.DataArray]:
+    """Indices of a cube, lazy and in memory."""
+    lazy = reading.spectral(catalogue.url(home, "little"), WANTED)["si"]
+    return lazy, indices.select(catalogue.open(home, "little").compute(), WANTED)
+
+
 @settings(max_examples=40)
 @given(st.data())
-def test_any_selection_equals_the_same_of_the_whole(home: Workspace, data: st.DataObject) -> None:
-    lazy = reading.spectral(catalogue.url(home, "little"), WANTED)["si"]
-    whole = indices.select(catalogue.open(home, "little").compute(), WANTED)
+def test_any_selection_equals_the_same_of_the_whole(
+    pair: tuple[xr.DataArray, xr.DataArray], data: st.DataObject
+) -> None:
+    lazy, whole = pair
 
     def key(size: int) -> int | slice | list[int]:
         one = st.integers(0, size - 1)

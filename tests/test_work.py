@@ -74,6 +74,7 @@ def scheduler():
         yield cluster.scheduler_address
 
 
+@pytest.mark.long
 def test_a_dask_cluster_gives_the_bytes_of_one(undisturbed, made, square, tmp_path, scheduler):
     ws = workspace(tmp_path)
     with work.workers(scheduler=scheduler) as executor:

@@ -19,25 +19,27 @@ from deepfeatures.indices.program import Program
 from deepfeatures.indices.table import Index, chosen
 from deepfeatures.indices.table import program as planned
 
-BLOCK = 65536
-"""Pixels that each thread of a processor computes at once: enough to share the work out, few enough
-for intermediate values to stay in the caches."""
+LOG2E = math.log2(math.e)
+HALF = torch.tensor(0.5, dtype=torch.float64)
+"""As a tensor it is an exponent; as a number it would call torch.sqrt."""
+BLOCK = 32768
+"""Pixels that a processor computes at once: intermediate values stay in its caches, and torch does
+not share them among threads, which would have to meet after each of hundreds of short steps."""
 
 _PLAIN: dict[str, Callable[..., Tensor]] = {
     "+": torch.add,
     "-": torch.sub,
     "*": torch.mul,
     "neg": torch.neg,
-    "sqrt": torch.sqrt,
 }
 
 
 def run(program: Program, bands: Mapping[str, Tensor]) -> Tensor:
     """Compute a program.
 
-    On a processor it takes blocks of `BLOCK` pixels for each thread of torch, elsewhere all at
-    once; beside the result that needs room for ``program.slots`` values of each pixel of a block.
-    For gradients a block is computed again on the way back rather than kept.
+    On a processor one thread takes `BLOCK` pixels at a time, elsewhere all are taken at once;
+    beside the result that needs room for ``program.slots`` values of each of them. For gradients a
+    block is computed again on the way back rather than kept.
 
     Parameters
     ----------
@@ -126,8 +128,7 @@ class Layer(torch.nn.Module):
 def _computed(program: Program, bands: Sequence[Tensor]) -> Tensor:
     """Give (item, output, pixel) of bands (item, pixel)."""
     items, pixels = bands[0].shape
-    on_processor = bands[0].device.type == "cpu"
-    some = BLOCK * torch.get_num_threads() if on_processor else bands[0].numel()
+    some = BLOCK if bands[0].device.type == "cpu" else bands[0].numel()
     wide = _spans(pixels, max(some, 1))
     tall = _spans(items, max(some // max(pixels, 1), 1))
     if torch.is_grad_enabled() and any(band.requires_grad for band in bands):
@@ -193,8 +194,10 @@ def _operation(name: str, args: list[Tensor], out: Tensor | None, spare: Tensor 
         return args[0]
     if name == "/":
         return torch.div(args[0], _finite(args[1], spare if args[1].ndim else None), out=out)
-    if name == "exp":
-        return torch.exp(_finite(args[0], spare), out=out)
+    if name == "exp":  # torch.exp and torch.sqrt share even few values among threads
+        return torch.exp2(torch.mul(_finite(args[0], spare), LOG2E, out=spare), out=out)
+    if name == "sqrt":
+        return torch.pow(args[0], HALF, out=out)
     if name == "**":
         return torch.pow(_finite(args[0], spare), float(args[1]), out=out)
     return _PLAIN[name](*args, out=out)
