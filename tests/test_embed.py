@@ -39,6 +39,7 @@ def series(
 # --- the network ---
 
 
+@pytest.mark.long
 @given(st.integers(1, 40), st.integers(1, 9))
 @settings(max_examples=8, deadline=None)
 @torch.no_grad()
@@ -150,6 +151,7 @@ def test_operations_stay_within_the_budget() -> None:
     assert counter.get_total_flops() / 2 / seen.numel() < 150_000
 
 
+@pytest.mark.long
 def test_overfits_one_batch() -> None:
     cubes = {"a": bands_cube(times=12)}
     batch = next(data.batches(cubes, CHANNELS, seed=0, size=2, length=8, edge=4))

@@ -219,6 +219,7 @@ def test_a_listed_root_may_hold_cubes(s3, workspace, monkeypatch):
     assert objects(s3, "listed") == {}
 
 
+@pytest.mark.long
 def test_plain_intake_reads_a_remote_entry_and_the_process_ends_quietly(s3, workspace, monkeypatch):
     monkeypatch.setenv("DEEPFEATURES_ROOTS", ROOT)
     url = catalogue.place(workspace, "far", ROOT)

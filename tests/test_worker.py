@@ -140,6 +140,7 @@ def test_cancelled_in_the_middle_leaves_nothing(
     assert catalogue.names(ws) == ["field", "second"]
 
 
+@pytest.mark.long
 def test_cancelled_while_the_worker_was_dead(
     ws: Workspace, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -225,6 +226,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert catalogue.names(ws) == ["field"]
 
 
+@pytest.mark.long
 def test_the_watch_restarts_a_killed_worker_and_ends_it(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,8 +176,8 @@ def find(text: str) -> Index:
     ValueError
         If it is an expression with a mistake in it.
     """
-    if text in INDICES:
-        return INDICES[text]
+    if text.strip() in INDICES:
+        return INDICES[text.strip()]
     if text.strip().isidentifier() and text.strip() not in BANDS:
         raise KeyError(f"{text[:60]!r} is no spectral index of {CATALOGUE}{hint(text)}")
     return _own(text)
