@@ -46,7 +46,8 @@ class Card:
     spread: tuple[float, ...]
     """Step of each channel that becomes 1 [physical units]."""
     limits: tuple[float, float]
-    """Values are clipped to this range before they are normalised [physical units]."""
+    """What a cube gives is clipped to this range before indices are made of it and before it is
+    normalised [physical units]; indices are not clipped."""
     scale: float
     """Step of the int8 quantisation: feature = integer x scale, integers -127..127."""
     halo: int = 0

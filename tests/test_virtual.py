@@ -307,6 +307,20 @@ def test_the_folder_keeps_to_its_limit(tmp_path_factory, requests: list[tuple[in
         assert found is None or np.array_equal(found, block)
 
 
+def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.1.draft", tmp_path / "new.2.draft"
+    for draft in (old, new):
+        draft.write_bytes(bytes(400))
+    os.utime(old, (0, 0))
+    folder = kept.Folder(tmp_path, 1000)
+    folder.put("a", np.zeros(50, np.float32))  # 328 bytes
+    folder.put("b", np.ones(50, np.float32))
+    assert not old.exists()
+    assert new.exists()
+    assert folder.get("a") is None
+    np.testing.assert_array_equal(folder.get("b"), np.ones(50))
+
+
 def test_a_broken_file_of_the_folder_is_made_again(tmp_path: Path) -> None:
     folder = kept.Folder(tmp_path, 10_000)
     folder.put("a", np.arange(5))

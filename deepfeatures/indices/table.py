@@ -16,7 +16,6 @@ A zero denominator gives NaN, never an infinity; NaN in a band gives NaN in each
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,7 +125,10 @@ def define(
         raise ValueError(f"the formula {formula!r} uses no band; choose from {', '.join(BANDS)}")
     constants = {constant: CONSTANTS[constant] for constant in used if constant in CONSTANTS}
     index = Index(name, long_name or name, formula, bands, domain, reference, constants)
-    compiled([_bound(index, {key: value or 1.0 for key, value in constants.items()})])
+    try:
+        compiled([_bound(index, {key: value or 1.0 for key, value in constants.items()})])
+    except ValueError as error:  # what only the plan can see
+        raise ValueError(f"{formula!r}: {error}") from None
     return index
 
 
@@ -159,11 +161,7 @@ def available(bands: Collection[str]) -> tuple[str, ...]:
 
 def hint(name: str) -> str:
     """Say which indices a mistyped name may have meant: ``; did you mean NDVI?`` or nothing."""
-    by_lower = {known.lower(): known for known in INDICES}
-    swapped = [known for known in by_lower if sorted(known) == sorted(name.lower())]
-    near = difflib.get_close_matches(name.lower(), by_lower, n=3)
-    found = [by_lower[known] for known in dict.fromkeys(swapped + near)][:3]
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    return formulas.hint(name, INDICES)
 
 
 def find(text: str) -> Index:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, product
 from typing import Any
 
@@ -138,6 +138,20 @@ def _load(
                 for at, a, n in zip(place, low, array.chunks, strict=True)
             )
             yield place, block[part].copy()
+
+
+def gathered(
+    cube: OpenCube, channels: Iterable[str], fetch: Callable[[int, int], NDArray]
+) -> dict[str, NDArray]:
+    """Give the stored numbers (time, ...) of some channels.
+
+    `fetch` gives those (time, channel, ...) of a run of neighbouring channels, first to last.
+    """
+    found: dict[str, NDArray] = {}
+    for low, high in runs(sorted({cube.channels.index(channel) for channel in channels})):
+        block = fetch(low, high)
+        found |= {cube.channels[at]: block[:, at - low] for at in range(low, high + 1)}
+    return found
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

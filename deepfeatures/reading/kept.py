@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -18,21 +18,31 @@ from deepfeatures.reading.chunks import Cache
 
 MEMORY = 256 * 1024**2
 """Bytes of computed blocks that one process keeps in memory."""
+HEAD = 128
+"""Bytes that a file holds besides the values of its block."""
+ABANDONED = 3600
+"""Seconds after which a file that nobody finished is taken for that of a killed process."""
 
 
-@dataclass(frozen=True)
 class Folder:
     """Computed blocks as files under a limit of bytes; the least recently used ones go.
 
     Several processes may share one. A file appears whole or not at all, and one that can not be
     read is made again.
+
+    Parameters
+    ----------
+    path
+        Where the files lie.
+    limit
+        Bytes that they may take. A process looks at the folder again when it has filled what it
+        found free, so several together may take a little more in between.
     """
 
-    path: Path
-    """Where the files lie."""
-    limit: int
-    """Bytes that they may take."""
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    def __init__(self, path: Path, limit: int) -> None:
+        self.path, self.limit = path, limit
+        self._room = 0
+        self._lock = threading.Lock()
 
     def get(self, name: str) -> NDArray | None:
         """Give a block, None if it is not there."""
@@ -46,29 +56,38 @@ class Folder:
 
     def put(self, name: str, block: NDArray) -> None:
         """Keep a block; what does not fit any more goes."""
-        if block.nbytes > self.limit:
+        size = block.nbytes + HEAD
+        if size > self.limit:
             return
         with self._lock:
             self.path.mkdir(parents=True, exist_ok=True)
+            if size > self._room:
+                self._room = self._emptied(max(size, self.limit // 8))
+            if size > self._room:
+                return
             draft = self.path / f"{self._file(name).stem}.{os.getpid()}.draft"
             with draft.open("wb") as file:
                 np.save(file, block, allow_pickle=False)
             draft.replace(self._file(name))
-            self._trim()
+            self._room -= size
 
-    def _trim(self) -> None:
+    def _emptied(self, wanted: int) -> int:
+        """Remove what was not used for longest until so many bytes are free; tell how many are."""
         states = []
-        for file in self.path.glob("*.npy"):
+        for file in self.path.iterdir():
             try:
                 states.append((file.stat(), file))
             except FileNotFoundError:  # another process was quicker
                 continue
-        total = sum(state.st_size for state, _ in states)
+        free = self.limit - sum(state.st_size for state, _ in states)
         for state, file in sorted(states, key=lambda item: item[0].st_mtime_ns):
-            if total <= self.limit:
-                return
+            if free >= wanted:
+                break
+            if file.suffix == ".draft" and time.time() - state.st_mtime < ABANDONED:
+                continue  # somebody may be writing it
             file.unlink(missing_ok=True)
-            total -= state.st_size
+            free += state.st_size
+        return free
 
     def _file(self, name: str) -> Path:
         return self.path / f"{hashlib.sha256(name.encode()).hexdigest()[:40]}.npy"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deepfeatures import indices, render
 from deepfeatures.clouds import USABLE
 from deepfeatures.indices.ranges import RANGES
-from deepfeatures.reading.chunks import read, runs
+from deepfeatures.reading.chunks import gathered, read
 from deepfeatures.reading.opened import OpenCube, checked, source
 
 _SAMPLED_DATES = 8
@@ -72,15 +72,12 @@ def derive(
 ) -> dict[str, NDArray[np.float32]]:
     """Decode the stored channels of `wanted` and compute the indices among them.
 
-    `fetch` gives the stored numbers (time, channel, ...) of a run of channels, first to last.
+    For `fetch` see `gathered`.
     """
     derived = [channel for channel in wanted if channel not in cube.channels]
     needed = {channel for channel in wanted if channel in cube.channels}
     needed.update(band for index in map(indices.find, derived) for band in index.bands)
-    codes: dict[str, NDArray] = {}
-    for low, high in runs(sorted(cube.channels.index(channel) for channel in needed)):
-        block = fetch(low, high)
-        codes |= {cube.channels[at]: block[:, at - low] for at in range(low, high + 1)}
+    codes = gathered(cube, needed, fetch)
     found = {c: decode(cube, codes[c], c) for c in wanted if c in cube.channels}
     if derived:
         layers = indices.compute(codes, derived, source=source(cube))

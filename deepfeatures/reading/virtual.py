@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from deepfeatures import contract, indices, store
+from deepfeatures import __version__, contract, indices, store
 from deepfeatures.bands import attributes
 from deepfeatures.reading import opened
-from deepfeatures.reading.chunks import read, runs
+from deepfeatures.reading.chunks import gathered, read, runs
 from deepfeatures.reading.kept import kept
 from deepfeatures.tiles import Tile
 
@@ -76,16 +76,17 @@ class Indices(BackendArray):
         """Give indices (index, time, y, x) in a box, from what was kept if it was."""
         cube = self.cube
         words = [(index.name, index.formula) for index in wanted]
-        name = repr((cube.url, cube.version, words, sorted(self.constants.items()), box))
+        given = sorted(self.constants.items())
+        name = repr((__version__, cube.url, cube.version, words, given, box))
         return kept(name, lambda: self._computed(wanted, box))
 
     def _computed(self, wanted: list[indices.Index], box: tuple[slice, ...]) -> NDArray[np.float32]:
         cube = self.cube
-        codes: dict[str, NDArray] = {}
-        needed = {cube.channels.index(band) for index in wanted for band in index.bands}
-        for low, high in runs(sorted(needed)):
-            block = read(cube, cube.variable, (box[0], slice(low, high + 1), *box[1:]))
-            codes |= {cube.channels[at]: block[:, at - low] for at in range(low, high + 1)}
+        codes = gathered(
+            cube,
+            (band for index in wanted for band in index.bands),
+            lambda low, high: read(cube, cube.variable, (box[0], slice(low, high + 1), *box[1:])),
+        )
         source = opened.source(cube)
         return indices.compute(codes, wanted, constants=self.constants, source=source)
 

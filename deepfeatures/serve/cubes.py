@@ -59,7 +59,6 @@ def _described(context: Context, name: str) -> dict[str, Any]:
     cube = context.cube(name)
     return {
         **_info(context.ws, name, cube),
-        "indices": list(cube.available[len(cube.channels) :]),
         "valid_share": reading.shares(cube),
         "levels": list(cube.levels),
     }
