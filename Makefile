@@ -70,7 +70,7 @@ bench-cubes: env
 
 # Trains the checkpoints that ship.
 checkpoints: env
-	$(BIN)/python benchmarks/checkpoints.py --data $(DATA)
+	$(BIN)/python benchmarks/checkpoints.py --data $(DATA) --ship
 
 # Writes the table of spectral indices from the installed spyndex, with ranges from the data.
 table: env

@@ -1,67 +1,116 @@
-"""Train the two checkpoints that ship, and say what they are worth.
+"""Train the checkpoints that ship, and say what they are worth.
 
-Run from the top of the repository: ``python benchmarks/checkpoints.py --data ../shared/data``.
-They learn from the western half of the Belgian cube and from simulated landscapes; they are
-judged on the eastern half and on a landscape of another seed.
+Run from the top of the repository: ``make checkpoints DATA=../shared/data``. They learn from the
+western half of a Belgian cube and from varied simulated landscapes; they are scored on the eastern
+half and on landscapes of other seeds. What was begun goes on; what is there is not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 from tqdm import tqdm
 
 from deepfeatures import embed, foreign, simulate
-from deepfeatures.embed import data, scores
+from deepfeatures.embed import Recipe, data
 from deepfeatures.predictor import SHIPPED, Predictor
 from deepfeatures.tiles import Tile
 
-HELD_OUT = 0.5
-SEEDS = (1, 2, 3)
-UNSEEN = 9
-EDGE = 96
+CUBE = "be_31UDS_s2s1_2017-2018_10m.nc"
+LANDSCAPES = range(100, 124)
+"""Seeds of the simulated landscapes that are learned from."""
+VALIDATION = range(800, 804)
+"""Seeds of those on which the training is judged as it goes."""
+UNSEEN = range(900, 903)
+"""Seeds of those that the finished model is scored on."""
+EDGE, SIZE, GAP = 64, 128, 4
+"""Window of a landscape, the landscape, and the columns between two halves [px]."""
+
+
+SHIPS = ("pca", "optical", "fused")
+"""Models that come with the package."""
 
 
 def landscape(seed: int) -> xr.Dataset:
-    tile = Tile(0, EDGE, 0, EDGE, 0, EDGE, 0, EDGE)
-    return simulate.render(simulate.plan(seed=seed, size=EDGE, years=2), tile)
+    """Give a quarter of a varied simulated landscape."""
+    rng = np.random.default_rng(seed)
+    y, x = (EDGE * int(rng.integers(SIZE // EDGE)) for _ in range(2))
+    tile = Tile(y, y + EDGE, x, x + EDGE, y, y + EDGE, x, x + EDGE)
+    return simulate.render(simulate.plan(seed=seed, size=SIZE, years=2, varied=True), tile)
 
 
-def judge(predictor: Predictor, ds: xr.Dataset) -> dict[str, float]:
-    corner = slice(0, 32)
-    return scores.judged(predictor, data.read(ds, predictor.channels, rows=corner, columns=corner))
+def landscapes(seeds: range) -> dict[str, xr.Dataset]:
+    """Give several, by name."""
+    return {f"simulated-{seed}": landscape(seed) for seed in tqdm(seeds, desc="landscapes")}
+
+
+def halves(data: Path) -> tuple[xr.Dataset, xr.Dataset]:
+    """Give the western and the eastern half of the Belgian cube."""
+    ds = foreign.read(data / "s2" / CUBE)
+    middle = ds.sizes["x"] // 2
+    return ds.isel(x=slice(0, middle)), ds.isel(x=slice(middle + GAP, None))
+
+
+def recipes(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
+    """Give name -> recipe, in the order in which they are trained."""
+    encoders = (str(runs / "s2.safetensors"), str(runs / "s1.safetensors"))
+    plain = Recipe(seed=seed, steps=steps, held_out=0.0)
+    half = replace(plain, steps=steps // 2)
+    return {
+        "pca": replace(plain, kind="pca"),
+        "optical": plain,
+        "s2": replace(plain, features=9),
+        "s1": replace(half, sensor="s1", features=2, preset="small"),
+        "fused": replace(half, kind="fusion", features=7, encoders=encoders),
+        # a third sensor: one more encoder and one more fusion, nothing else is trained again
+        "lst": replace(half, sensor="lst", features=1, preset="small"),
+        "thermal": replace(
+            half, kind="fusion", features=8, encoders=(*encoders, str(runs / "lst.safetensors"))
+        ),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--runs", type=Path, default=Path("output/runs"))
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", help="names of the models to train")
+    parser.add_argument("--ship", action="store_true", help="put those that ship into the package")
+    parser.add_argument("--without-real", action="store_true", help="learn from simulations only")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    cubes = {"be_31UDS": foreign.read(args.data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc")}
-    cubes |= {f"simulated-{seed}": landscape(seed) for seed in SEEDS}
-    unseen = landscape(UNSEEN)
-    for kind in ("pca", "convtemporal"):
-        out = args.out / f"{kind}.safetensors"
-        with tqdm(desc=kind) as bar:
+    west, east = halves(args.data)
+    cubes = {} if args.without_real else {"be_31UDS west": west}
+    cubes |= landscapes(LANDSCAPES)
+    validation, test = landscapes(VALIDATION), {"be_31UDS east": east} | landscapes(UNSEEN)
+    for name, recipe in recipes(args.runs, args.seed, args.steps).items():
+        if args.only and name not in args.only:
+            continue
+        out = args.runs / f"{name}.safetensors"
+        some = {n: ds for n, ds in cubes.items() if data.has(ds, recipe.sensor)}
+        seen = {n: ds for n, ds in test.items() if data.has(ds, recipe.sensor)}
+        with tqdm(desc=name) as bar:
 
             def tell(done: int, total: int, bar: tqdm = bar) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
             predictor = embed.train(
-                cubes, kind=kind, out=out, seed=args.seed, steps=args.steps,
-                held_out=HELD_OUT, progress=tell,
+                some, recipe, validation=validation, test=seen, out=out, run=args.runs / name,
+                progress=tell,
             )  # fmt: skip
-        found = predictor.card.training["scores"] | {"unseen landscape": judge(predictor, unseen)}
-        print(json.dumps({kind: found}, indent=1))
+        print(json.dumps({name: predictor.card.training["scores"]}, indent=1))
+        if args.ship and name in SHIPS:
+            Predictor.load(out).save(SHIPPED / out.name)
 
 
 if __name__ == "__main__":

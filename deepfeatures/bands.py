@@ -49,6 +49,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "valid": ("1", "Usable observation (1 = usable)"),
     "scl": ("1", "Scene classification (Sen2Cor)"),
     "backscatter": ("dB", "Radar backscatter"),
+    "surface_temperature": ("K", "Land surface temperature"),
     "orbit": ("1", "Orbit direction"),
     "relative_orbit": ("1", "Relative orbit number"),
     "elevation": ("m", "Elevation above sea level"),

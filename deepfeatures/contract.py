@@ -140,7 +140,7 @@ def _check_space(ds: xr.Dataset) -> None:
 
 
 def _check_times(ds: xr.Dataset) -> None:
-    for name in ("time", "time_s1", "time_meteo"):
+    for name in ("time", "time_s1", "time_lst", "time_meteo"):
         if name not in ds.coords:
             continue
         values = ds[name].values

@@ -25,7 +25,7 @@ from deepfeatures.aoi import AOI, window
 from deepfeatures.settings import Workspace, checked_name
 from deepfeatures.tiles import Tile
 
-DEFAULT_MODEL = "convtemporal"
+DEFAULT_MODEL = "optical"
 """The shipped network that is used unless another is asked for."""
 
 Progress = Callable[[int, int], None] | None
@@ -361,6 +361,7 @@ def embed(
     aoi: AOI | None = None,
     out: str | None = None,
     device: str = "auto",
+    error: bool = False,
     executor: Executor | None = None,
     root: str | None = None,
     progress: Progress = None,
@@ -382,6 +383,9 @@ def embed(
         Name of the new cube.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    error
+        Write ``reconstruction_error`` as well: how far the bands that the features tell are from
+        those that went in.
     executor
         Who makes whole tiles, see `work.workers`; by default this process, with a thread per core
         inside each tile.
@@ -418,7 +422,7 @@ def embed(
         period = (str(aoi.start or days[0]), str(aoi.end or days[1]))
     if executor is not None:
         maker = infer.Features(
-            catalogue.url(ws, name), name, str(model_file), device, area, mask, period
+            catalogue.url(ws, name), name, str(model_file), device, area, mask, period, error
         )
         return _written(
             ws, target, maker, maker.plan(),
@@ -433,6 +437,7 @@ def embed(
             window=area,
             mask=mask,
             period=period,
+            error=error,
             executor=threads,
             progress=progress,
             cancelled=cancelled,

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from deepfeatures import __version__, contract, store
 from deepfeatures.bands import attributes
+from deepfeatures.clouds import USABLE
 from deepfeatures.embed import data
 from deepfeatures.predictor import Predictor
 from deepfeatures.tiles import Tile, split
@@ -38,6 +39,12 @@ MEMORY = 512 * 2**20
 
 AHEAD = 8
 """Parts that an executor may be ahead of the writer: more workers than that stay idle."""
+
+STEP = 64, 256
+"""Dates and rows of the source's mask that are looked at together."""
+
+ERROR = "reconstruction_error"
+"""Variable of how well the features tell the bands they were made of."""
 
 Progress = Callable[[int, int], None]
 
@@ -66,6 +73,16 @@ class Region:
     """Column of the source cube where they begin."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """What was made of the core of a part."""
+
+    features: NDArray[np.float32]
+    """``(time, feature, y, x)``, NaN where not usable."""
+    error: NDArray[np.float32] | None
+    """Mean difference of bands and decoded bands ``(time, y, x)``, if it was asked for."""
+
+
 def run(
     predictor: Predictor,
     ds: xr.Dataset,
@@ -74,6 +91,7 @@ def run(
     window: tuple[int, int, int, int] | None = None,
     mask: NDArray[np.bool_] | None = None,
     period: tuple[str, str] | None = None,
+    error: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -94,6 +112,8 @@ def run(
         ``(y, x)`` of the window; pixels where it is false stay empty.
     period
         First and last date (ISO) to embed; neighbouring dates outside are read.
+    error
+        Write `ERROR` as well: the mean difference of the bands and what the features tell of them.
     executor
         Who computes the parts; by default the caller, one after the other.
     progress
@@ -111,7 +131,8 @@ def run(
     data.require(ds, predictor.inputs)
     box = _window(ds, window, mask)
     times = _times(ds, period)
-    target = template(predictor, ds, window=box, times=times, mask=mask)
+    target = template(predictor, ds, window=box, times=times, mask=mask, error=error)
+    target["valid_share"] = shares(ds, times, box, mask)
     writer = store.Writer.create(url, target, plan=_plan(predictor, mask))
     total = sum(len(parts(predictor, ds, times, box, tile)) for tile in writer.tiles)
     pending = writer.pending()
@@ -119,8 +140,8 @@ def run(
     for tile in pending:
         block = _blank(target, tile)
         todo = parts(predictor, ds, times, box, tile)
-        for part, features in _computed(predictor, ds, todo, executor):
-            _place(block, part, features, times, box, tile, mask)
+        for part, made in _computed(predictor, ds, todo, executor, error):
+            _place(block, part, made, times, box, tile, mask)
             done += 1
             if progress and part is not todo[-1]:
                 progress(done, total)
@@ -152,12 +173,15 @@ class Features:
     """See `run`."""
     period: tuple[str, str] | None = None
     """See `run`."""
+    error: bool = False
+    """See `run`."""
 
     def template(self) -> xr.Dataset:
         """Give the feature cube to be, lazy and empty."""
         predictor, ds, box, times = self._opened()
         data.require(ds, predictor.inputs)
-        return template(predictor, ds, window=box, times=times, mask=self.mask)
+        target = self._target(predictor, ds, box, times)
+        return target.assign(valid_share=shares(ds, times, box, self.mask))
 
     def plan(self) -> str:
         """Give the words that tell this content from any other."""
@@ -166,12 +190,16 @@ class Features:
     def __call__(self, tile: Tile) -> tuple[xr.Dataset, str]:
         """Make a tile in memory."""
         predictor, ds, box, times = self._opened()
-        target = template(predictor, ds, window=box, times=times, mask=self.mask)
-        block = _blank(target, tile)
+        block = _blank(self._target(predictor, ds, box, times), tile)
         todo = parts(predictor, ds, times, box, tile)
-        for part, features in _computed(predictor, ds, todo, None):
-            _place(block, part, features, times, box, tile, self.mask)
+        for part, made in _computed(predictor, ds, todo, None, self.error):
+            _place(block, part, made, times, box, tile, self.mask)
         return block, ""
+
+    def _target(
+        self, predictor: Predictor, ds: xr.Dataset, box: tuple[int, int, int, int], times: slice
+    ) -> xr.Dataset:
+        return template(predictor, ds, window=box, times=times, mask=self.mask, error=self.error)
 
     def _opened(self) -> tuple[Predictor, xr.Dataset, tuple[int, int, int, int], slice]:
         ds = store.open(self.url).assign_attrs(cube_name=self.name)
@@ -212,6 +240,7 @@ def template(
     window: tuple[int, int, int, int],
     times: slice,
     mask: NDArray[np.bool_] | None = None,
+    error: bool = False,
 ) -> xr.Dataset:
     """Give the feature cube to be, lazy and empty, with coordinates and provenance."""
     y0, y1, x0, x1 = window
@@ -226,14 +255,72 @@ def template(
     flags = {"flag_values": [0, 1], "flag_meanings": "not_usable usable"}
     valid = xr.Variable(("time", "y", "x"), seen, attributes("valid") | flags)
     made = xr.Dataset(
-        {"features": features, "valid": valid},
+        {"features": features, "valid": valid, **_edges(predictor, ds, times, window)},
         coords={"time": where["time"], "feature": names, "y": where["y"], "x": where["x"],
                 "spatial_ref": ds["spatial_ref"]},
         attrs=_provenance(predictor, ds, where["time"].values),
     )  # fmt: skip
+    if error:
+        blank = dask.array.zeros((count, rows, columns), dtype=np.float32, chunks=(16, 64, 64))
+        made[ERROR] = (("time", "y", "x"), blank, {
+            "units": "1",
+            "long_name": "Mean absolute error of the bands that the features tell",
+            "comment": "mean over the bands that went in of |band - decoded band|, of the "
+            "quantised features; no value where not usable",
+        })  # fmt: skip
     if mask is not None:
         made.attrs["coverage"] = f"{np.count_nonzero(mask)} of {mask.size} pixels: area of interest"
     return contract.check(made)
+
+
+def _edges(
+    predictor: Predictor, ds: xr.Dataset, times: slice, window: tuple[int, int, int, int]
+) -> dict[str, xr.Variable]:
+    """Flag dates, rows and columns of which a part of the neighbourhood lies outside the source."""
+    y0, y1, x0, x1 = window
+    each = {
+        "time": (times, predictor.context, "neighbouring dates"),
+        "y": (slice(y0, y1), predictor.halo, "rows"),
+        "x": (slice(x0, x1), predictor.halo, "columns"),
+    }
+    found = {}
+    for dim, (part, reach, what) in each.items():
+        place = np.arange(ds.sizes[dim])[part]
+        near = (place < reach) | (place >= ds.sizes[dim] - reach)
+        found[f"edge_{dim}"] = xr.Variable((dim,), near.astype(np.uint8), {
+            "units": "1",
+            "long_name": f"Neighbourhood in {dim} reaches beyond the source cube",
+            "flag_values": [0, 1],
+            "flag_meanings": "complete padded",
+            "comment": f"of the {reach} {what} on each side some are missing where this is 1; a "
+            "pixel and date has its whole neighbourhood where edge_time, edge_y and edge_x are 0",
+        })  # fmt: skip
+    return found
+
+
+def shares(
+    ds: xr.Dataset,
+    times: slice,
+    window: tuple[int, int, int, int],
+    mask: NDArray[np.bool_] | None,
+) -> xr.Variable:
+    """Give the share of the pixels of window or mask that the source tells usable, per date."""
+    (y0, y1, x0, x1), (dates, rows) = window, STEP
+    seen = ds["valid"].isel(time=times, x=slice(x0, x1))
+    count = np.zeros(seen.sizes["time"], np.int64)
+    for t in range(0, count.size, dates):
+        for y in range(y0, y1, rows):
+            below = min(y + rows, y1)
+            block = seen.isel(time=slice(t, t + dates), y=slice(y, below)).values == USABLE
+            if mask is not None:
+                block &= mask[y - y0 : below - y0]
+            count[t : t + dates] += block.sum(axis=(1, 2))
+    pixels = (y1 - y0) * (x1 - x0) if mask is None else int(np.count_nonzero(mask))
+    return xr.Variable("time", (count / max(pixels, 1)).astype(np.float32), {
+        "units": "1",
+        "long_name": "Share of usable pixels",
+        "comment": "pixels that the source cube marks as usable, of those of the embedded area",
+    })  # fmt: skip
 
 
 def _provenance(predictor: Predictor, ds: xr.Dataset, times: NDArray[Any]) -> dict[str, str]:
@@ -337,22 +424,22 @@ def parts(
 
 
 def _computed(
-    predictor: Predictor, ds: xr.Dataset, todo: list[Part], executor: Executor | None
-) -> Iterator[tuple[Part, NDArray[np.float32]]]:
-    """Give parts with their features in order; an executor is never far ahead.
+    predictor: Predictor, ds: xr.Dataset, todo: list[Part], executor: Executor | None, error: bool
+) -> Iterator[tuple[Part, Made]]:
+    """Give parts with what was made of them in order; an executor is never far ahead.
 
     Parts of the same dates are read together: chunks that lie under several halos are decoded
     once, and while an executor works on some, the next are read.
     """
-    waiting: deque[tuple[Part, Future[NDArray[np.float32]]]] = deque()
-    for _, group in groupby(todo, key=lambda part: part.around.start):
+    waiting: deque[tuple[Part, Future[Made]]] = deque()
+    for _, group in groupby(todo, key=lambda part: (part.around.start, part.around.stop)):
         together = list(group)
         region = read(predictor, ds, together)
         for part in together:
             if executor is None:
-                yield part, compute(predictor, region, part)
+                yield part, _make(predictor, region, part, error)
                 continue
-            waiting.append((part, executor.submit(compute, predictor, region, part)))
+            waiting.append((part, executor.submit(_make, predictor, region, part, error)))
             if len(waiting) > AHEAD:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -367,8 +454,15 @@ def read(predictor: Predictor, ds: xr.Dataset, together: list[Part]) -> Region:
     x0, x1 = min(tile.rx0 for tile in tiles), max(tile.rx1 for tile in tiles)
     rows, columns = slice(y0, y1), slice(x0, x1)
     around = together[0].around
-    block = data.read(ds, predictor.inputs, times=around, rows=rows, columns=columns)
+    block = data.read(
+        ds, predictor.inputs, sensors=predictor.contexts, times=around, rows=rows, columns=columns
+    )
     return Region(block, y0, x0)
+
+
+def _make(predictor: Predictor, region: Region, part: Part, error: bool) -> Made:
+    features = compute(predictor, region, part)
+    return Made(features, errors(predictor, region, part, features) if error else None)
 
 
 def compute(predictor: Predictor, region: Region, part: Part) -> NDArray[np.float32]:
@@ -377,10 +471,28 @@ def compute(predictor: Predictor, region: Region, part: Part) -> NDArray[np.floa
     rows = slice(tile.ry0 - region.y0, tile.ry1 - region.y0)
     columns = slice(tile.rx0 - region.x0, tile.rx1 - region.x0)
     values, valid = block.values[..., rows, columns], block.valid[..., rows, columns]
-    features = predictor(values, valid, block.days)
+    others = {
+        name: replace(series, values=series.values[..., rows, columns])
+        for name, series in block.others.items()
+    }
+    features = predictor(values, valid, block.days, others, inner=tile.inner)
     first = part.times.start - part.around.start
     inside = slice(first, first + part.times.stop - part.times.start)
-    return features[(inside, slice(None), *tile.inner)]
+    return features[inside]
+
+
+def errors(
+    predictor: Predictor, region: Region, part: Part, features: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Give how far the features of a part, as they are stored, are from its bands (time, y, x)."""
+    first, tile = part.times.start - part.around.start, part.tile
+    values = region.block.values[
+        first : first + len(features),
+        :,
+        tile.y0 - region.y0 : tile.y1 - region.y0,
+        tile.x0 - region.x0 : tile.x1 - region.x0,
+    ]
+    return predictor.error(values, np.round(features / predictor.scale) * predictor.scale)
 
 
 def _blank(target: xr.Dataset, tile: Tile) -> xr.Dataset:
@@ -388,22 +500,26 @@ def _blank(target: xr.Dataset, tile: Tile) -> xr.Dataset:
     rows, columns = tile.core
     block = target.isel(y=rows, x=columns)
     features, valid = block["features"], block["valid"]
-    return block.assign(
+    made = block.assign(
         features=(features.dims, np.full(features.shape, np.nan, np.float32), features.attrs),
         valid=(valid.dims, np.zeros(valid.shape, np.uint8), valid.attrs),
     )
+    if ERROR in block:
+        made[ERROR] = (valid.dims, np.full(valid.shape, np.nan, np.float32), block[ERROR].attrs)
+    return made
 
 
 def _place(
     block: xr.Dataset,
     part: Part,
-    features: NDArray[np.float32],
+    made: Made,
     times: slice,
     window: tuple[int, int, int, int],
     tile: Tile,
     mask: NDArray[np.bool_] | None,
 ) -> None:
-    """Put the features of a part into the block of its tile."""
+    """Put what was made of a part into the block of its tile."""
+    features = made.features
     when = slice(part.times.start - times.start, part.times.stop - times.start)
     y0, x0 = part.tile.y0 - window[0], part.tile.x0 - window[2]
     height, width = features.shape[2:]
@@ -412,4 +528,7 @@ def _place(
     y, x = y0 - tile.y0, x0 - tile.x0
     at = (when, slice(None), slice(y, y + height), slice(x, x + width))
     block["features"].values[at] = features
-    block["valid"].values[at[0], at[2], at[3]] = np.isfinite(features[:, 0])
+    seen = np.isfinite(features[:, 0])
+    block["valid"].values[at[0], at[2], at[3]] = seen
+    if made.error is not None:
+        block[ERROR].values[at[0], at[2], at[3]] = np.where(seen, made.error, np.float32(np.nan))

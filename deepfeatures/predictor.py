@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,16 +15,22 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
+from deepfeatures.embed.data import Series
+from deepfeatures.embed.fusion import Seen
+from deepfeatures.embed.inputs import Preparation, Scaling
 from deepfeatures.embed.model import NETWORKS
-from deepfeatures.indices import INDICES, find
-from deepfeatures.indices.tensor import Layer
+from deepfeatures.embed.sensors import MAIN
+from deepfeatures.embed.temporal import ORIGIN, Inner, cropped
 
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the checkpoints that come with the package."""
 
-GAPS = "a pixel-date counts if it is valid and all channels are finite; others are masked"
+GAPS = (
+    "a pixel-date counts if it is valid and all bands are finite, others are masked; an index that "
+    "is undefined where its bands are known counts as its centre"
+)
 """The rule for gaps that `Predictor` keeps; it stands in every checkpoint."""
 
 
@@ -45,11 +51,14 @@ class Card:
     """Value of each channel that becomes 0 [physical units]."""
     spread: tuple[float, ...]
     """Step of each channel that becomes 1 [physical units]."""
-    limits: tuple[float, float]
-    """What a cube gives is clipped to this range before indices are made of it and before it is
-    normalised [physical units]; indices are not clipped."""
+    low: tuple[float, ...]
+    """Values of each channel below this count as this [physical units]."""
+    high: tuple[float, ...]
+    """Values of each channel above this count as this [physical units]."""
     scale: float
     """Step of the int8 quantisation: feature = integer x scale, integers -127..127."""
+    sensor: str = MAIN
+    """Sensor of the channels, a key of `deepfeatures.embed.sensors.SENSORS`."""
     halo: int = 0
     """Pixels around a pixel that play a part."""
     context: int = 0
@@ -58,16 +67,32 @@ class Card:
     """Rule for missing values."""
     config: dict[str, Any] = field(default_factory=dict)
     """Options of the network."""
+    explained: tuple[str, ...] = ()
+    """Indices that the features were trained to tell linearly."""
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a fusion: sensor -> card of its encoder, the main one first."""
     description: str = ""
     """What the features are, in a sentence or two."""
+    purpose: str = ""
+    """What they are meant for."""
+    limitations: str = ""
+    """What they are not good for, as far as it is known."""
+    licence: str = ""
+    """Licence of the weights."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Training data, seed, steps and scores."""
+    """Training data, seed, steps, versions, time used and scores."""
 
     def __post_init__(self) -> None:
         if self.kind not in NETWORKS:
             raise ValueError(f"no network is called {self.kind!r}; choose from {list(NETWORKS)}")
-        if not len(self.channels) == len(self.centre) == len(self.spread):
-            raise ValueError("channels, centre and spread must have the same length")
+        each = (self.centre, self.spread, self.low, self.high)
+        if any(len(self.channels) != len(values) for values in each):
+            raise ValueError("channels, centre, spread, low and high must have the same length")
+
+    @property
+    def scaling(self) -> Scaling:
+        """How the channels become numbers around 0."""
+        return Scaling(self.centre, self.spread, self.low, self.high)
 
 
 class Predictor:
@@ -88,11 +113,12 @@ class Predictor:
         self.device = choose_device(device)
         self.module = module or network(card)
         self.module.to(self.device).eval()
-        shape = (-1, 1, 1)
-        self._made = derived(card.channels)
-        self._indices = Layer(self._made, self.inputs) if self._made else None
-        self._centre = torch.tensor(card.centre, device=self.device).view(shape)
-        self._spread = torch.tensor(card.spread, device=self.device).view(shape)
+        cards = {name: read_card(told) for name, told in card.encoders.items()}
+        self._others = {name: one for name, one in cards.items() if name != card.sensor}
+        self._prepare = {
+            name: Preparation(one.channels, one.scaling, name).to(self.device)
+            for name, one in {card.sensor: card, **self._others}.items()
+        }
 
     @classmethod
     def load(cls, path_or_name: str | os.PathLike[str], device: str = "cpu") -> Self:
@@ -110,7 +136,7 @@ class Predictor:
             with safe_open(path, framework="pt") as file:
                 text = (file.metadata() or {}).get("predictor")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            card = Card(**_tuples(json.loads(text or "")))
+            card = read_card(json.loads(text or ""))
             module = network(card)
             module.load_state_dict(tensors)
         except OSError as error:
@@ -143,9 +169,12 @@ class Predictor:
     @property
     def inputs(self) -> list[str]:
         """Channels that a cube must have: those of `channels`, bands in the place of indices."""
-        found = [name for name in self.channels if name not in self._made]
-        found += [band for name in self._made for band in find(name).bands]
-        return list(dict.fromkeys(found))
+        return list(self._prepare[self.card.sensor].inputs)
+
+    @property
+    def contexts(self) -> dict[str, int]:
+        """Other sensors that it takes, and how many of their dates around the nearest one."""
+        return {name: card.context for name, card in self._others.items()}
 
     @property
     def features(self) -> list[str]:
@@ -182,7 +211,13 @@ class Predictor:
         return total.hexdigest()
 
     def __call__(
-        self, values: NDArray[np.floating], valid: NDArray[Any], days: NDArray[Any]
+        self,
+        values: NDArray[np.floating],
+        valid: NDArray[Any],
+        days: NDArray[Any],
+        others: Mapping[str, Series] | None = None,
+        *,
+        inner: Inner = 0,
     ) -> NDArray[np.float32]:
         """Give the features of a block of a cube.
 
@@ -194,62 +229,107 @@ class Predictor:
         valid
             ``(time, y, x)``, true = usable.
         days
-            ``(time,)`` [days] from any origin.
+            ``(time,)``, days since 1970-01-01.
+        others
+            What the sensors of `contexts` saw; one that is not there is left out.
+        inner
+            Rows and columns that are wanted; the rest is seen as their surroundings.
 
         Returns
         -------
         ``(time, feature, y, x)`` float32, within +-127 steps of `scale`, NaN where not valid or
-        where a channel has no value.
+        where a band has no value.
         """
-        x, there = self._prepared(values, valid, days)
-        features = self._features(x, there, days)
-        seen = there.cpu().numpy()
+        features = self.latent(values, valid, days, others, inner=inner)
+        seen = cropped(usable(values, valid), inner)
         features[~np.broadcast_to(seen[:, None], features.shape)] = np.nan
         return features
 
     def latent(
-        self, values: NDArray[np.floating], valid: NDArray[Any], days: NDArray[Any]
+        self,
+        values: NDArray[np.floating],
+        valid: NDArray[Any],
+        days: NDArray[Any],
+        others: Mapping[str, Series] | None = None,
+        *,
+        inner: Inner = 0,
     ) -> NDArray[np.float32]:
         """Give the features of `__call__` everywhere, also where nothing was seen.
 
-        What a network tells of a date that it did not see comes from the neighbouring dates.
+        What a network tells of a date that it did not see comes from the neighbouring dates and
+        from other sensors.
         """
-        return self._features(*self._prepared(values, valid, days), days)
-
-    def _prepared(
-        self, values: NDArray[np.floating], valid: NDArray[Any], days: NDArray[Any]
-    ) -> tuple[Tensor, Tensor]:
-        """Give the channels of the network (time, channel, y, x), and where all are there."""
         self._check(values, valid, days)
         with torch.inference_mode():
-            there = torch.from_numpy(usable(values, valid)).to(self.device)
-            x = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self.device)
-            x = x.clamp(*self.card.limits)
-            if self._indices is not None:
-                given = dict(zip(self.inputs, x.unbind(1), strict=True))
-                given |= dict(zip(self._made, self._indices(x).unbind(1), strict=True))
-                x = torch.stack([given[name] for name in self.channels], dim=1)
-                there &= x.isfinite().all(dim=1)
-        return x, there
-
-    def _features(self, x: Tensor, there: Tensor, days: NDArray[Any]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            x = (x - self._centre) / self._spread
-            x = torch.where(there[:, None], x, 0.0)
-            since = np.asarray(days, np.float64) - float(days[0])
-            when = torch.from_numpy(since.astype(np.float32)).to(self.device)
-            z = self.module(x[None], there[None].float(), when[None])[0]
-            z = z.clamp(-127 * self.scale, 127 * self.scale)
+            own = self._seen(self.card.sensor, values, usable(values, valid), days)
+            if self._others:
+                z = self.module({self.card.sensor: own, **self._also(others or {})}, inner)
+            else:
+                z = self.module(own.values, own.there, own.days, inner)
+            z = z[0].clamp(-127 * self.scale, 127 * self.scale)
         result: NDArray[np.float32] = z.cpu().numpy()
         return result
+
+    def _also(self, others: Mapping[str, Series]) -> dict[str, Seen]:
+        """Prepare what other sensors saw."""
+        found = {}
+        for name in self._others:
+            if name in others and len(others[name].days):
+                values = others[name].values
+                there = np.asarray(np.isfinite(values).all(axis=1))
+                found[name] = self._seen(name, values, there, others[name].days)
+        return found
+
+    def _seen(
+        self, sensor: str, values: NDArray[Any], there: NDArray[np.bool_], days: NDArray[Any]
+    ) -> Seen:
+        """Normalise what a sensor saw."""
+        mask = torch.from_numpy(there).to(self.device).float()[None]
+        given = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self.device)
+        x = self._prepare[sensor](given[None]) * mask.unsqueeze(2)
+        since = (np.asarray(days, np.float64) - ORIGIN).astype(np.float32)
+        return Seen(x, mask, torch.from_numpy(since).to(self.device)[None])
 
     def decode(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give the channels ``(time, channel, y, x)`` [physical units] that features stand for."""
         with torch.inference_mode():
             z = torch.from_numpy(np.ascontiguousarray(features, np.float32)).to(self.device)
-            x = self.module.decode(z[None])[0] * self._spread + self._centre  # type: ignore[operator]
+            x = self._prepare[self.card.sensor].invert(self.module.decode(z[None])[0])  # type: ignore[operator]
         result: NDArray[np.float32] = x.cpu().numpy()
         return result
+
+    def error(
+        self, values: NDArray[np.floating], features: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """Give how far the bands that features tell are from those that were seen.
+
+        Parameters
+        ----------
+        values
+            ``(time, channel, y, x)`` in physical units, channels in the order of `inputs`.
+        features
+            ``(time, feature, y, x)`` of the same dates and pixels.
+
+        Returns
+        -------
+        ``(time, y, x)``, the mean absolute difference over the bands among `channels` [unit of
+        the bands]; NaN where a feature or a band has no value.
+
+        Raises
+        ------
+        ValueError
+            If all channels are indices.
+        """
+        bands = [name for name in self.channels if name in self.inputs]
+        if not bands:
+            raise ValueError(f"{self.name!r} knows indices only; leave the error of the bands out")
+        told = [self.channels.index(name) for name in bands]
+        seen = [self.inputs.index(name) for name in bands]
+        found = np.empty((len(values), *values.shape[2:]), np.float32)
+        for at in range(len(values)):  # each date by itself, as the decoder is larger than features
+            decoded = self.decode(features[at : at + 1])[0, told]
+            found[at] = np.abs(decoded - values[at, seen]).mean(axis=0)
+        return found
 
     def _check(self, values: NDArray[Any], valid: NDArray[Any], days: NDArray[Any]) -> None:
         time, channels, *space = values.shape
@@ -277,15 +357,22 @@ def usable(values: NDArray[np.floating], valid: NDArray[Any]) -> NDArray[np.bool
     return (np.asarray(valid) == 1) & np.isfinite(values).all(axis=1)
 
 
-def derived(channels: Sequence[str]) -> list[str]:
-    """Give the channels that are spectral indices, or expressions, of bands."""
-    return [name for name in channels if name in INDICES or not name.isidentifier()]
-
-
 def network(card: Card) -> nn.Module:
     """Build the untrained network of a card."""
+    if card.encoders:
+        # JSON forgets the order: the main one first, the others by name
+        order = sorted(card.encoders, key=lambda name: (name != card.sensor, name))
+        built = {name: network(read_card(card.encoders[name])) for name in order}
+        fused: nn.Module = NETWORKS[card.kind](built, len(card.features), **card.config)
+        return fused
     module: nn.Module = NETWORKS[card.kind](len(card.channels), len(card.features), **card.config)
     return module
+
+
+def read_card(told: dict[str, Any]) -> Card:
+    """Make a card of plain data as JSON gives it."""
+    known: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in told.items()}
+    return Card(**known)
 
 
 def shipped() -> list[str]:
@@ -328,8 +415,3 @@ def choose_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
-
-
-def _tuples(found: dict[str, Any]) -> dict[str, Any]:
-    """Turn the lists of JSON into the tuples of a card."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}

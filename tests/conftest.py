@@ -87,6 +87,18 @@ def bands_cube(
     return ds.odc.assign_crs("EPSG:32631")
 
 
+def with_radar(ds: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
+    """Add radar of made-up dates to a cube."""
+    rng = np.random.default_rng(seed)
+    first = ds["time"].values[0].astype("datetime64[D]")
+    count = 9
+    values = rng.normal(-12, 2, (count, 2, ds.sizes["y"], ds.sizes["x"])).astype(np.float32)
+    values[2] = np.nan
+    return ds.assign_coords(
+        time_s1=(first + np.arange(count) * 6).astype("datetime64[ns]"), polarisation=["VV", "VH"]
+    ).assign(backscatter=(("time_s1", "polarisation", "y", "x"), values, attributes("backscatter")))
+
+
 @pytest.fixture
 def tiny_bands() -> xr.Dataset:
     """A small, seeded band cube under the contract (7 dates, 10 bands, 24 x 20 px)."""

@@ -1,79 +1,126 @@
+"""The networks: what plays a part in a feature, and what does not."""
+
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-import xarray as xr
-from conftest import bands_cube
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepfeatures import embed, foreign
-from deepfeatures.embed import data, scores, training
-from deepfeatures.embed.model import ConvTemporal
-from deepfeatures.fit import Config, fit
-from deepfeatures.predictor import Predictor
+from deepfeatures.embed.fusion import FAR, Fusion, Seen, around, nearest
+from deepfeatures.embed.recipe import PRESETS
+from deepfeatures.embed.temporal import Temporal, _Line
 
-CHANNELS = list(training.CHANNELS)
+BUDGET = 150_000
+"""Multiply-adds per pixel and date."""
 
 
-def network(*, context: int = 8, seed: int = 0) -> ConvTemporal:
+def network(channels: int = 10, features: int = 6, *, context: int = 8, seed: int = 0) -> Temporal:
     torch.manual_seed(seed)
-    return ConvTemporal(10, 6, context=context).eval()
+    module = Temporal(channels, features, context=context, width=16).eval()
+    with torch.no_grad():  # the start is silent; here every part has to speak
+        for part in module.parameters():
+            part.add_(0.2 * torch.randn(part.shape))
+    return module
 
 
 def series(
-    time: int, *, batch: int = 1, edge: int = 5, seed: int = 0
+    time: int, *, batch: int = 1, edge: int = 5, seed: int = 0, channels: int = 10
 ) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     seen = (torch.rand(batch, time, edge, edge, generator=generator) > 0.4).float()
-    values = torch.randn(batch, time, 10, edge, edge, generator=generator) * seen.unsqueeze(2)
+    values = torch.randn(batch, time, channels, edge, edge, generator=generator)
     days = torch.randint(2, 9, (batch, time), generator=generator).cumsum(1).float()
-    return values, seen, days
+    return values * seen.unsqueeze(2), seen, days
 
 
-# --- the network ---
+# --- one sensor ---
 
 
-@pytest.mark.long
-@given(st.integers(1, 40), st.integers(1, 9))
-@settings(max_examples=8, deadline=None)
+def plainly(module: Temporal, query: Tensor, token: Tensor, own: Tensor, mask: Tensor,
+            days: Tensor, turn: int, guess: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Look from each date at each other one, with loops: the formula that blocks compute."""
+    heads, size = module.heads, token.shape[-1] // module.heads
+    key, value = module.key(token), module.value(token)
+    batch, time = mask.shape[:2]
+    rows = []
+    for t in range(time):
+        near = [u for u in range(time) if 0 < abs(u - t) <= module.context]
+        parts: list[list[Tensor]] = [[], [], [], []]
+        for head in range(heads):
+            part = slice(size * head, size * head + size)
+            score = []
+            for u in near:
+                gap = days[:, u] - days[:, t]
+                bias = module.nearness[turn](gap[:, None, None, None])[head, :, 0, 0, 0, 0]
+                alike = (query[:, t, ..., part] * key[:, u, ..., part]).sum(-1) / size**0.5
+                one = alike + bias[:, None, None]
+                if guess is not None:
+                    far = (own[:, u] - guess[:, t]).square().sum(-1)
+                    one = one - module.strict[head].exp() * far
+                score.append(one.masked_fill(mask[:, u, ..., 0] == 0, -torch.inf))
+            shape = mask.shape[2:4]
+            weight = torch.zeros(batch, 0, *shape)
+            if near:
+                weight = torch.nan_to_num(torch.stack(score, 1).softmax(1))
+
+            def mean(of: list[Tensor], weight: Tensor = weight) -> Tensor:
+                return (weight.unsqueeze(-1) * torch.stack(of, 1)).sum(1)
+
+            zero = torch.zeros(batch, *shape)
+            parts[0].append(weight.sum(1).unsqueeze(-1))
+            away = [
+                ((days[:, u] - days[:, t]) / 30)[:, None, None, None] + zero.unsqueeze(-1)
+                for u in near
+            ]
+            parts[1].append(mean([own[:, u] for u in near]) if near else 0 * own[:, t])
+            parts[2].append(mean(away) if near else zero.unsqueeze(-1))
+            here = value[:, t, ..., part]
+            parts[3].append(mean([value[:, u, ..., part] for u in near]) if near else 0 * here)
+        rows.append(torch.cat([torch.cat(each, -1) for each in parts], -1))
+    return torch.stack(rows, 1)
+
+
+@given(st.integers(1, 12), st.integers(1, 5))
+@settings(max_examples=4, deadline=None)
 @torch.no_grad()
 def test_attention_in_blocks_equals_the_plain_formula(time: int, context: int) -> None:
     module = network(context=context)
-    token = torch.randn(2, time, 2, 3, 32, generator=torch.Generator().manual_seed(time))
-    _, mask, days = series(time, batch=2, edge=3)
-    mask = mask[:, :, :2, :, None]
-    found = module._attend(token, mask, days)
-    query, key, value = (part(token) for part in (module.query, module.key, module.value))
-    for t in range(time):
-        near = [u for u in range(time) if 0 < abs(u - t) <= context]
-        total = torch.zeros(2, 2, 3, 4)
-        mixed, away = torch.zeros(2, 2, 3, 32), torch.zeros(2, 2, 3, 4)
-        for head in range(4):
-            part = slice(8 * head, 8 * head + 8)
-            score, gaps = [], []
-            for u in near:
-                gap = ((days[:, u] - days[:, t]) / 30).clamp(-6, 6)
-                size = gap.abs()
-                told = torch.stack([gap, size, torch.log(size + 0.03), torch.exp(-size)], -1)
-                alike = (query[:, t, ..., part] * key[:, u, ..., part]).sum(-1) / 8**0.5
-                one = alike + module.nearness(told)[:, head, None, None]
-                score.append(one.masked_fill(mask[:, u, ..., 0] == 0, -torch.inf))
-                gaps.append((days[:, u] - days[:, t]) / 30)
-            if not near:
-                continue
-            weights = torch.nan_to_num(torch.stack(score).softmax(0))
-            total[..., head] = weights.sum(0)
-            for weight, gap, u in zip(weights, gaps, near, strict=True):
-                mixed[..., part] += weight.unsqueeze(-1) * value[:, u, ..., part]
-                away[..., head] += weight * gap[:, None, None]
-        expected = torch.cat([mixed, total, away.clamp(-6, 6)], -1)
-        torch.testing.assert_close(found[:, t], expected, atol=2e-5, rtol=1e-4)
+    values, mask, days = series(time, batch=2, edge=2)
+    values, mask = (values * mask.unsqueeze(2)).movedim(2, -1), mask.unsqueeze(-1)
+    generator = torch.Generator().manual_seed(time)
+    token = torch.randn(2, time, 2, 2, 16, generator=generator) * mask
+    line = _Line(days, context)
+    flat = torch.cat([values, mask], -1)
+    given = line.laid(*(part.flatten(2, 3).movedim(-1, 2) for part in (token, flat)))
+    weights, _, keyed = module._entering()
+    _, _, key, value = (torch.cat(weights) @ given).split([len(weight) for weight in weights])
+    memory = module._headed(key + keyed), module._headed(value), line.when(4)
+    weight, bias = module._asking(module.again)
+    query = weight @ line.cut(given[:16]) + bias.unsqueeze(1)
+    owned = (torch.cat(weights) @ given)[:6]
+    guess = torch.randn(6, query.shape[1], generator=generator)
+    doubting, keys = module._doubting(line.cut(given[:16]), guess, key + keyed, owned)
+    guess = line.unlaid(guess).unflatten(-1, (2, 2)).movedim(2, -1)
+    for turn in range(2):
+        near = module.nearness[turn](line.gaps) + line.closed
+        asked = ((query, memory[0]), (doubting, keys))[turn]
+        mixed, away = module._look(*asked, *memory[1:], line, near)
+        total, mean, _, rest = mixed.split([1, 6, 1, 16 // module.heads], 1)
+        found = torch.cat([*(part.flatten(0, 1) for part in (total, mean)), away,
+                           rest.flatten(0, 1)])  # fmt: skip
+        found = line.unlaid(found).unflatten(-1, (2, 2)).movedim(2, -1)
+        own = module.straight(values)
+        asking = module.again(token)
+        expected = plainly(module, asking, token, own, mask, days, turn, guess if turn else None)
+        heads = module.heads
+        away = slice(heads * 7, heads * 8)
+        expected[..., away] = expected[..., away].clamp(-6, 6)
+        torch.testing.assert_close(found, expected, atol=5e-5, rtol=1e-3)
 
 
 @torch.no_grad()
@@ -92,14 +139,20 @@ def test_a_date_without_any_pixel_changes_nothing_but_the_count_of_neighbours() 
     module = network(context=20)
     values, seen, days = series(12)
     before = module(values, seen, days)
-    more = torch.zeros(1, 1, 10, 5, 5)
-    values = torch.cat([values[:, :6], more, values[:, 6:]], 1)
+    values = torch.cat([values[:, :6], torch.zeros(1, 1, 10, 5, 5), values[:, 6:]], 1)
     seen = torch.cat([seen[:, :6], torch.zeros(1, 1, 5, 5), seen[:, 6:]], 1)
     days = torch.cat([days[:, :6], days[:, 5:6] + 1, days[:, 6:]], 1)
     after = module(values, seen, days)
     assert torch.isfinite(after).all()
     rest = torch.cat([after[:, :6], after[:, 7:]], 1)
     torch.testing.assert_close(rest, before, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_series_in_which_nothing_was_seen_gives_numbers() -> None:
+    values, seen, days = series(7)
+    found = network()(values * 0, seen * 0, days)
+    assert torch.isfinite(found).all()
 
 
 @torch.no_grad()
@@ -128,236 +181,139 @@ def test_latents_are_bounded_and_decoding_gives_the_channels_back_in_shape() -> 
 
 
 @torch.no_grad()
-def test_spatial_reach_is_the_halo() -> None:
+def test_spatial_reach_is_the_halo_of_15_pixels() -> None:
     module = network()
-    values, seen, days = series(1, edge=15)
+    assert module.halo == 7
+    values, seen, days = series(1, edge=23)
     seen[:] = 1
     before = module(values, seen, days)
-    values[0, 0, :, 7, 7] += 1
-    changed = (module(values, seen, days) - before).abs().amax((0, 1, 2)) > 1e-7
-    reach = module.halo
-    expected = torch.zeros(15, 15, dtype=torch.bool)
-    expected[7 - reach : 8 + reach, 7 - reach : 8 + reach] = True
+    values[0, 0, :, 11, 11] += 3
+    changed = (module(values, seen, days) - before).abs().amax((0, 1, 2)) > 0
+    expected = torch.zeros(23, 23, dtype=torch.bool)
+    expected[4:19, 4:19] = True
     assert not (changed & ~expected).any()
-    assert changed[7 - reach].any()
-    assert changed[:, 7 + reach].any()
+    assert changed[4].any()
+    assert changed[:, 18].any()
 
 
 @torch.no_grad()
-def test_operations_stay_within_the_budget() -> None:
-    values, seen, days = series(64, edge=8)
-    with FlopCounterMode(display=False) as counter:
-        Predictor.load("convtemporal").module(values, seen, days)
-    assert counter.get_total_flops() / 2 / seen.numel() < 150_000
-
-
-@pytest.mark.long
-def test_overfits_one_batch() -> None:
-    cubes = {"a": bands_cube(times=12)}
-    batch = next(data.batches(cubes, CHANNELS, seed=0, size=2, length=8, edge=4))
-    centre, spread = (0.2,) * 10, (0.1,) * 10
-    card = training.card("net", "convtemporal", centre, spread, {}, scale=1 / 127)
+def test_the_edge_that_is_left_out_is_that_of_the_whole() -> None:
     module = network()
-    loss = training.Reconstruction(card)
+    values, seen, days = series(6, edge=12)
+    whole = module(values, seen, days)
+    torch.testing.assert_close(module(values, seen, days, 3), whole[..., 3:-3, 3:-3])
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+@torch.no_grad()
+def test_operations_stay_within_the_budget(preset: str) -> None:
+    values, seen, days = series(64, edge=8)
+    module = Temporal(10, 6, **PRESETS[preset])
+    with FlopCounterMode(display=False) as counter:
+        module(values, seen, days)
+    assert counter.get_total_flops() / 2 / seen.numel() < BUDGET
+
+
+@torch.no_grad()
+def test_the_start_is_the_linear_map_where_a_date_is_seen() -> None:
+    torch.manual_seed(0)
+    module = Temporal(10, 6, width=16).eval()
+    forth = torch.linalg.qr(torch.randn(10, 10))[0][:6] / 3
+    module.start(forth, torch.linalg.pinv(forth), torch.zeros(10))
+    values, seen, days = series(9)
+    seen[:] = 1
+    told = module.decode(module(values, seen, days))
+    linear = torch.einsum("btcyx,dc->btdyx", values, torch.linalg.pinv(forth) @ forth)
+    near = (told - linear).abs().mean() / linear.abs().mean()
+    assert near < 0.15  # the gate leaves a few percent to the neighbours
+
+
+# --- several sensors ---
+
+
+def fusion(seed: int = 0, *, third: bool = False) -> Fusion:
+    encoders = {"s2": network(10, 9, context=4), "s1": network(2, 2, context=3, seed=1)}
+    if third:
+        encoders["lst"] = network(1, 1, context=2, seed=2)
+    torch.manual_seed(seed)
+    module = Fusion(encoders, 7).eval()
     with torch.no_grad():
-        before = loss(module, batch).item()
-    fit(module, [batch], Config(steps=80, rate=1e-2), loss=loss)
-    with torch.no_grad():
-        assert loss(module, batch).item() < 0.5 * before
+        for part in module.parameters():
+            if part.requires_grad:
+                part.add_(0.2 * torch.randn(part.shape))
+    return module
 
 
-# --- the data ---
+def sensors(time: int = 20, edge: int = 4, **more: int) -> dict[str, Seen]:
+    found = {"s2": Seen(*series(time, edge=edge, **more))}
+    found["s1"] = Seen(*series(17, edge=edge, seed=5, channels=2, **more))
+    return found | {"lst": Seen(*series(11, edge=edge, seed=6, channels=1, **more))}
 
 
-@given(st.integers(1, 150), st.integers(1, 150), st.floats(0, 0.9))
-@settings(max_examples=30, deadline=None)
-def test_places_to_learn_from_and_to_judge_on_are_apart(
-    height: int, width: int, share: float
-) -> None:
-    ds = xr.Dataset(coords={"y": np.arange(height), "x": np.arange(width)})
-    learn, judge = data.places(ds, held_out=share, gap=4)
-    count = np.zeros((height, width), int)
-    for tile in learn:
-        count[tile.core] += 1
-    edge = np.flatnonzero(count.any(axis=0)).max()
-    for tile in judge:
-        count[tile.core] += 1
-        assert tile.x0 > edge + 3
-        assert tile.x1 <= width
-    assert count.max() == 1
-    assert learn
+@torch.no_grad()
+def test_a_sensor_that_saw_nothing_is_as_good_as_none() -> None:
+    module, seen = fusion(), sensors()
+    blind = Seen(0 * seen["s1"].values, 0 * seen["s1"].there, seen["s1"].days)
+    alone = module({"s2": seen["s2"]})
+    torch.testing.assert_close(module({"s2": seen["s2"], "s1": blind}), alone)
+    gone = replace(seen["s1"], days=seen["s1"].days + 10_000)
+    torch.testing.assert_close(module({"s2": seen["s2"], "s1": gone}), alone)
+    assert (module(seen) - alone).abs().max() > 0.01
 
 
-def test_what_is_held_out_is_never_drawn() -> None:
-    ds = bands_cube(times=20, width=40)
-    ds["reflectance"][..., 20:] = 9.0
-    draw = data.batches({"a": ds}, CHANNELS, seed=0, held_out=0.5, size=4)
-    for _ in range(30):
-        assert next(draw).target.max() < 3
-    assert data.pixels({"a": ds}, CHANNELS, count=10_000, seed=0, held_out=0.5).max() < 3
+@torch.no_grad()
+def test_dates_of_other_sensors_beyond_their_context_play_no_part() -> None:
+    module, seen = fusion(), sensors()
+    before = module(seen)
+    values = seen["s1"].values.clone()
+    values[:, 8] += 3
+    there = seen["s1"].there.clone()
+    changed = module(seen | {"s1": replace(seen["s1"], values=values)}) - before
+    index, _ = nearest(seen["s1"].days, seen["s2"].days)
+    near = (index[0] - 8).abs() <= 3
+    assert torch.equal(changed.abs().amax((0, 2, 3, 4)) > 0, near)
+    assert there.any()
 
 
-def test_batches_are_the_same_for_the_same_seed_and_lazy_or_not() -> None:
-    ds = bands_cube(times=20)
-    lazy = ds.chunk({"time": 7, "y": 10})
-
-    def drawn(source: xr.Dataset, seed: int) -> Tensor:
-        draw = data.batches({"a": source}, CHANNELS, seed=seed, size=3)
-        return torch.stack([next(draw).values for _ in range(3)])
-
-    assert torch.equal(drawn(ds, 0), drawn(lazy, 0))
-    assert not torch.equal(drawn(ds, 0), drawn(ds, 1))
-
-
-def test_a_batch_hides_dates_and_keeps_the_target_clean() -> None:
-    ds = bands_cube(times=60, height=30)
-    batch = next(data.batches({"a": ds}, CHANNELS, seed=0, size=16))
-    assert batch.values.shape == (16, 40, 10, 8, 8)
-    assert (batch.seen <= batch.known).all()
-    assert (batch.known - batch.seen).amax((2, 3)).mean() > 0.1
-    assert (batch.days.diff(dim=1) >= 0).all()
-    assert (batch.values * (1 - batch.seen[:, :, None]) == 0).all()
-    assert (batch.target * (1 - batch.known[:, :, None]) == 0).all()
-    same = (batch.values == batch.target).all(2) | (batch.seen == 0)
-    veiled = (~same).float().amax((2, 3)).mean()
-    assert 0 < veiled < 0.1
+@torch.no_grad()
+def test_a_third_sensor_needs_new_layers_of_the_fusion_only() -> None:
+    two, three = fusion(), fusion(third=True)
+    before = {n: p for n, p in two.named_parameters() if n.startswith("encoders")}
+    after = dict(three.named_parameters())
+    assert all(torch.equal(p, after[n]) for n, p in before.items())
+    assert not any(p.requires_grad for n, p in after.items() if n.startswith("encoders"))
+    found = three(sensors())
+    assert found.shape == (1, 20, 7, 4, 4)
+    assert found.abs().max() <= 1
+    for name, channels in (("s2", 10), ("s1", 2), ("lst", 1)):
+        assert three.tell(found, name).shape == (1, 20, channels, 4, 4)
 
 
-def test_haze_brightens_dark_pixels_most_in_the_blue_and_may_be_left_out() -> None:
-    rng = np.random.default_rng(0)
-    dark = np.full((40, 50, 10, 1, 1), 0.05, np.float32)
-    veil = data.veiled(dark, CHANNELS, rng, share=1.0)
-    assert ((veil - dark)[..., 0, 0].mean(axis=(0, 1)) > 0).all()
-    assert (np.diff(veil.mean(axis=(0, 1, 3, 4))) < 0).all()
-    np.testing.assert_array_equal(data.veiled(dark, CHANNELS, rng, share=0.0), dark)
+@torch.no_grad()
+def test_size_and_order_of_the_batch_do_not_matter_to_a_fusion() -> None:
+    module, seen = fusion(third=True), sensors(batch=3)
+
+    def picked(at: list[int]) -> dict[str, Seen]:
+        return {n: Seen(s.values[at], s.there[at], s.days[at]) for n, s in seen.items()}
+
+    together = module(seen)
+    torch.testing.assert_close(module(picked([2, 0, 1])), together[[2, 0, 1]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(picked([1])), together[[1]], atol=1e-5, rtol=1e-5)
 
 
-def test_series_shorter_than_a_patch_are_padded() -> None:
-    ds = bands_cube(times=3, height=5, width=6)
-    batch = next(data.batches({"a": ds}, CHANNELS, seed=0, size=4))
-    assert batch.values.shape == (4, 40, 10, 8, 8)
-    assert batch.seen.sum() > 0
+@given(st.lists(st.integers(0, 900), min_size=1, max_size=12, unique=True), st.integers(0, 900))
+@settings(max_examples=40, deadline=None)
+def test_the_nearest_date_is_the_nearest(others: list[int], day: int) -> None:
+    dates = torch.tensor([sorted(others)]).float()
+    index, gap = nearest(dates, torch.tensor([[float(day)]]))
+    assert abs(gap.item()) == min(abs(other - day) for other in others)
+    assert dates[0, index.item()] - day == gap.item()
+    assert FAR > 0
 
 
-# --- the training ---
-
-
-def test_pca_is_that_of_the_clear_pixels() -> None:
-    ds = bands_cube(times=20)
-    predictor = embed.train({"a": ds}, kind="pca", held_out=0.0)
-    block = data.read(ds, CHANNELS)
-    clear = block.valid & np.isfinite(block.values).all(axis=1)
-    rows = np.moveaxis(block.values, 1, -1)[clear].astype(np.float64)
-    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
-    left, singular, right = np.linalg.svd(rows, full_matrices=False)
-    found = np.moveaxis(predictor(block.values, block.valid, block.days), 1, -1)[clear]
-    expected = left[:, :6] * np.sqrt(len(rows))
-    signs = np.sign((found * expected).sum(axis=0))
-    np.testing.assert_allclose(found, (expected * signs).clip(-127 / 32, 127 / 32), atol=2e-3)
-    np.testing.assert_allclose(
-        predictor.card.training["explained"], (singular**2 / (singular**2).sum())[:6], atol=1e-4
-    )
-    told = predictor.decode(predictor(block.values, block.valid, block.days))
-    restored = (left[:, :6] * singular[:6]) @ right[:6]
-    spread = np.array(predictor.card.spread)
-    gap = np.moveaxis(told, 1, -1)[clear] - np.array(predictor.card.centre) - restored * spread
-    assert np.median(np.abs(gap)) < 1e-4
-
-
-def test_same_seed_trains_the_same_checkpoint(tmp_path: Path) -> None:
-    cubes = {"a": bands_cube(times=12), "b": bands_cube(times=9, seed=1)}
-    one, two, other = (
-        embed.train(cubes, out=tmp_path / f"{i}.safetensors", seed=seed, steps=3)
-        for i, seed in enumerate((0, 0, 1))
-    )
-    tensors = [p.module.state_dict() for p in (one, two)]
-    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
-    assert Predictor.load(tmp_path / "0.safetensors").checksum == one.checksum
-    assert other.checksum != one.checksum
-    told = one.card.training
-    assert told["cubes"]["a"]["title"] == "Test cube"
-    assert one.name == "0"
-    assert told["seed"] == 0
-    assert told["steps"] == 3
-    assert told["history"][-1]["step"] == 3
-
-
-def test_cancelled_training_writes_nothing(tmp_path: Path) -> None:
-    told: list[int] = []
-    with pytest.raises(InterruptedError):
-        embed.train(
-            {"a": bands_cube(times=12)}, out=tmp_path / "m.safetensors", steps=9,
-            progress=lambda done, total: told.append(done), cancelled=lambda: len(told) == 2,
-        )  # fmt: skip
-    assert told == [1, 2]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_can_not_be_trained_is_refused() -> None:
-    ds = bands_cube()
-    with pytest.raises(ValueError, match="choose from pca, convtemporal"):
-        embed.train({"a": ds}, kind="magic")
-    with pytest.raises(ValueError, match="no cube to train on"):
-        embed.train({})
-    with pytest.raises(ValueError, match="held-out share"):
-        embed.train({"a": ds}, held_out=1.0)
-    with pytest.raises(ValueError, match="lacks B05"):
-        embed.train({"a": bands_cube(bands=("B02", "B03", "B04"))})
-
-
-# --- the scores ---
-
-
-def test_simple_answers_agree_with_numpy() -> None:
-    block = data.read(bands_cube(times=30, height=6, width=5, seed=2), CHANNELS)
-    left = block.valid & np.isfinite(block.values).all(axis=1)
-    dates = np.array([0, 7, 8, 29])
-    left[dates] = False
-    left[:, 3, 4] = False
-    left[:20, 2, 2] = False
-    told, middle = scores.linear(block, left, dates), scores.median(block, left, dates)
-    assert np.isnan(told[..., 3, 4]).all()
-    assert np.isnan(middle[..., 3, 4]).all()
-    for y, x in [(0, 0), (2, 2), (5, 4)]:
-        at = np.flatnonzero(left[:, y, x])
-        for c in range(10):
-            rows = block.values[at, c, y, x].astype(np.float64)
-            line = np.interp(block.days[dates], block.days[at], rows)
-            np.testing.assert_allclose(told[:, c, y, x], line, atol=1e-7)
-            for i, date in enumerate(dates):
-                order = np.argsort(np.abs(block.days[at] - block.days[date]), kind="stable")
-                assert middle[i, c, y, x] == pytest.approx(np.median(rows[order[:5]]), abs=1e-7)
-
-
-# --- what the shipped checkpoints are worth, on the half of a real cube they never saw ---
-
-
-@pytest.fixture(scope="module")
-def judged(shared_data: Path) -> dict[str, dict[str, float]]:
-    ds = foreign.read(shared_data / "s2" / "be_31UDS_s2s1_2017-2018_10m.nc")
-    found = {}
-    for name in ("pca", "convtemporal"):
-        predictor = Predictor.load(name)
-        share = predictor.card.training["held_out"]
-        found[name] = scores.held_out(predictor, ds, share=share)
-        card = predictor.card.training["scores"]["be_31UDS"]
-        assert found[name] == pytest.approx(card, abs=2e-4), "the card tells other figures"
-    return found
-
-
-def test_hidden_dates_are_told_better_than_by_interpolation(
-    judged: dict[str, dict[str, float]],
-) -> None:
-    network = judged["convtemporal"]
-    assert network["dates"] > 40
-    assert network["hidden"] < 0.8 * network["linear"]
-    assert network["hidden"] < network["median"]
-    assert network["hidden"] < 0.6 * judged["pca"]["hidden"]
-
-
-def test_seen_dates_are_kept_and_eight_bits_are_enough(
-    judged: dict[str, dict[str, float]],
-) -> None:
-    for found in judged.values():
-        assert found["seen"] < 0.008
-        assert found["seen_int8"] < found["seen"] + 0.0005
+def test_around_tells_where_anything_was_seen_near() -> None:
+    there = torch.zeros(1, 9, 1, 2)
+    there[0, 4, 0, 0] = 1
+    found = around(there, 2)
+    assert found[0, :, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 1, 0, 0]
+    assert found[0, :, 0, 1].sum() == 0

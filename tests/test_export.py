@@ -20,8 +20,10 @@ import shapely
 import xarray as xr
 from zarr.storage import ZipStore
 
-from deepfeatures import contract, export, indices, store
+from deepfeatures import catalogue, contract, export, foreign, indices, store
+from deepfeatures import cube as recipes
 from deepfeatures.export import writers
+from deepfeatures.settings import Workspace
 from tests.conftest import bands_cube
 
 CHANNELS = ["B08", "NDVI", "B04", "kNDVI"]
@@ -33,6 +35,11 @@ def cube(tmp_path: Path) -> xr.Dataset:
     url = str(tmp_path / "cube.zarr")
     store.write(bands_cube(times=34, height=40, width=30), url)
     return store.open(url)
+
+
+def made_for(fmt: str, ds: xr.Dataset) -> xr.Dataset:
+    """Give a selection that a format can hold."""
+    return features_cube() if fmt == "research" else ds
 
 
 def features_cube() -> xr.Dataset:
@@ -315,11 +322,12 @@ def test_limits_and_formats(tiny_bands: xr.Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fmt", export.FORMATS)
 def test_estimate_is_an_upper_bound_and_files_are_replaced(fmt: str, tmp_path: Path) -> None:
     part = export.select(bands_cube(times=4, height=128, width=128), channels=["B04", "NDVI"])
+    part = made_for(fmt, part)
     path = export.write(part, tmp_path / "x", fmt)
     assert path.stat().st_size < export.estimate(part, fmt) * 1.5 + 200_000
     first = path.read_bytes()
     assert export.write(part, tmp_path / "x", fmt) == path
-    if fmt in ("csv", "geotiff", "zarr"):
+    if fmt in ("csv", "geotiff", "zarr", "research"):
         assert path.read_bytes() == first
     assert [item.name for item in tmp_path.iterdir()] == ["x"]
 
@@ -330,7 +338,8 @@ def test_stream_gives_the_bytes_of_the_file_and_leaves_nothing(
 ) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()
-    name, content_type, pieces = export.stream(tiny_bands, fmt, name="be_2021", folder=spool)
+    part = made_for(fmt, tiny_bands)
+    name, content_type, pieces = export.stream(part, fmt, name="be_2021", folder=spool)
     assert name == f"be_2021{export.FORMATS[fmt].suffix}"
     assert content_type == export.FORMATS[fmt].content_type
     found = list(pieces)
@@ -371,6 +380,11 @@ def test_a_zip_of_geotiffs_is_named_and_typed_as_a_zip(cube: xr.Dataset, tmp_pat
 @pytest.mark.parametrize("fmt", export.FORMATS)
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(fmt: str, tmp_path: Path) -> None:
     ds = bands_cube(times=6, height=200, width=200)
+    if fmt == "research":
+        values = ds["reflectance"].values[:, :3]
+        ds = ds.drop_vars(["reflectance", "band"]).assign(
+            features=(("time", "feature", "y", "x"), values, {"units": "1", "long_name": "x"})
+        )
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # no file may grow larger
     try:
@@ -378,6 +392,56 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(fmt: str, tmp_path: Path
             export.write(ds, tmp_path / "x", fmt)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the layout of the research code ---
+
+
+def test_the_research_layout_holds_features_by_feature_and_nan_where_not_usable(
+    tmp_path: Path,
+) -> None:
+    ds = features_cube()
+    second = ds["time"].values[1]
+    part = export.select(ds, geometry=triangle(ds), start=second, channels=["F03", "F01"])
+    found = open_zarr(export.write(part, tmp_path / "x.zarr.zip", "research"))
+    assert list(found.data_vars) == ["features"]
+    assert found["features"].dims == ("feature", "time", "y", "x")
+    assert found["features"].dtype == np.float32
+    assert found["feature"].values.tolist() == ["F01", "F03"]
+    assert 0 < part.sizes["time"] < ds.sizes["time"]
+    for name in ("time", "y", "x"):
+        np.testing.assert_array_equal(found[name], part[name])
+    expected = part["features"].where(part["valid"] == 1).transpose("feature", "time", "y", "x")
+    np.testing.assert_array_equal(found["features"].values, expected.values)
+    assert 0 < np.isfinite(expected).mean() < 0.7
+    assert found.rio.crs.to_epsg() == 32631
+    assert found.attrs["licence"] == "CC0-1.0"
+
+
+def test_the_research_layout_comes_back_with_the_same_numbers(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    ds = features_cube()
+    path = export.write(export.select(ds), tmp_path / "x.zarr.zip", "research")
+    folder = tmp_path / "x.zarr"
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    again = foreign.read(folder)
+    expected = ds["features"].where(ds["valid"] == 1)
+    np.testing.assert_array_equal(again["features"].values, expected.values)
+    np.testing.assert_array_equal(again["valid"], np.isfinite(expected.values).all(axis=1))
+    np.testing.assert_array_equal(again["x"], ds["x"])
+    assert contract.crs(again).epsg == 32631
+    recipes.import_file(workspace, "again", folder)
+    kept = catalogue.open(workspace, "again")["features"]
+    step = float(np.nanmax(np.abs(expected))) / 127
+    np.testing.assert_allclose(kept.values, expected.values, rtol=0, atol=0.501 * step)
+
+
+def test_the_research_layout_is_for_features_only(tiny_bands: xr.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds features; embed the cube first"):
+        export.write(tiny_bands, tmp_path / "x.zip", "research")
     assert list(tmp_path.iterdir()) == []
 
 

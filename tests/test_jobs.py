@@ -30,7 +30,17 @@ def ws(workspace: Workspace, tiny_bands: xr.Dataset) -> Workspace:
     store.write(tiny_bands, catalogue.place(workspace, "tiny"))
     catalogue.add(workspace, "tiny")
     bands = tuple(tiny_bands["band"].values.tolist())
-    card = Card("linear", "pca", bands, ("F01", "F02"), (0.1,) * 10, (0.1,) * 10, (-0.1, 1.5), 0.05)
+    card = Card(
+        "linear",
+        "pca",
+        bands,
+        ("F01", "F02"),
+        (0.1,) * 10,
+        (0.1,) * 10,
+        (-0.1,) * 10,
+        (1.5,) * 10,
+        0.05,
+    )
     Predictor(card).save(workspace.models / "linear.safetensors")
     return workspace
 

@@ -75,7 +75,10 @@ def ws(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     for name, cube in (("field", ds), ("learned", features_cube(ds))):
         store.write(cube, catalogue.place(found, name))
         catalogue.add(found, name)
-    card = Card("linear", "pca", BANDS, ("F01", "F02"), (0.1,) * 4, (0.1,) * 4, (-0.1, 1.5), 0.05)
+    card = Card(
+        "linear", "pca", BANDS, ("F01", "F02"), (0.1,) * 4, (0.1,) * 4, (-0.1,) * 4, (1.5,) * 4,
+        0.05,
+    )  # fmt: skip
     Predictor(card).save(found.models / "linear.safetensors")
     return found
 

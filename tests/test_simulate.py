@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deepfeatures import contract, simulate
 from deepfeatures.bands import BANDS
 from deepfeatures.clouds import from_scl
-from deepfeatures.simulate.land import BEECH, CLASSES, EVENTS, MEADOW, MINE, SPRUCE, WATER
+from deepfeatures.simulate.land import (
+    BARE,
+    BEECH,
+    CLASSES,
+    EVENTS,
+    MAIZE,
+    MEADOW,
+    MINE,
+    PINE,
+    SPRUCE,
+    WATER,
+    WHEAT,
+)  # fmt: skip
+from deepfeatures.simulate.setting import USUAL, draw
 from deepfeatures.tiles import Tile
 
 # Medians of clear vegetation (SCL 4) of the Belgian cube be_31UDS, Sen2Cor surface reflectance.
@@ -18,10 +35,50 @@ REAL = {
     "B08": 0.342, "B8A": 0.350, "B11": 0.204, "B12": 0.126,
 }  # fmt: skip
 
+# SHA-256 of the bytes of the landscapes below as they were before landscapes could be varied, see
+# `digest`: what is not varied stays as it was.
+GOLDEN = {
+    "whole": {
+        "reflectance": "6b1e5d7a053dacb2",
+        "scl": "5fd0aa84c3ebdf69",
+        "backscatter": "4fb450d21f939d16",
+        "truth": "b959cb41a646b6ab",
+        "": "c8ef3f973738dfee",
+    },
+    "small": {
+        "reflectance": "f7ef8117a8b0c7bf",
+        "scl": "baaa068d6f106304",
+        "backscatter": "47b9b3da04aa7460",
+        "truth": "7db001ef790f5e85",
+        "": "52dc97866ffbbb9a",
+    },
+}
+ADDED = ("truth_stress", "surface_temperature", "time_lst")
+"""Variables that came later."""
+
 
 def window(y0: int, y1: int, x0: int, x1: int) -> Tile:
     """Make a tile without halo."""
     return Tile(y0, y1, x0, x1, y0, y1, x0, x1)
+
+
+def digest(ds: xr.Dataset, prefix: str) -> str:
+    """Hash the variables whose names begin so, or all others where nothing is given."""
+    names = sorted(str(name) for name in ds.variables if name not in ADDED)
+    # PROJ makes degrees of metres, and its versions differ in the last digit.
+    names = [name for name in names if name not in ("tower_lon", "tower_lat")]
+    large = ("reflectance", "scl", "backscatter", "truth")
+    kept = [
+        name for name in names
+        if (name.startswith(prefix) if prefix else not name.startswith(large))
+    ]  # fmt: skip
+    made = hashlib.sha256()
+    for name in kept:
+        values = ds[name].values
+        words = values.dtype.kind in "UO"
+        held = "|".join(map(str, values.ravel())).encode() if words else values.tobytes()
+        made.update(name.encode() + held)
+    return made.hexdigest()[:16]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +97,18 @@ def whole(landscape: simulate.Landscape) -> xr.Dataset:
 def small() -> simulate.Landscape:
     """One year of four unequal blocks."""
     return simulate.plan(seed=7, size=80, years=1, start=2019)
+
+
+@pytest.fixture(scope="module")
+def everything(small: simulate.Landscape) -> xr.Dataset:
+    """The whole of the small one."""
+    return simulate.render(small, window(0, 80, 0, 80))
+
+
+@pytest.fixture(scope="module")
+def varied() -> simulate.Landscape:
+    """One year of four unequal blocks, everything of which is drawn."""
+    return simulate.plan(seed=12, size=72, years=1, varied=True)
 
 
 def ndvi(ds: xr.Dataset) -> np.ndarray:
@@ -72,16 +141,92 @@ def test_template_tells_what_render_gives(landscape, whole: xr.Dataset) -> None:
         np.testing.assert_array_equal(template[name].values, whole[name].values)
 
 
-def test_any_window_equals_the_whole_bit_for_bit(small) -> None:
-    everything = simulate.render(small, window(0, 80, 0, 80))
+def equal_on(tile: Tile, part: xr.Dataset, everything: xr.Dataset) -> None:
+    """Assert that a window is cut out of the whole, byte for byte."""
+    expected = everything.isel(y=slice(tile.y0, tile.y1), x=slice(tile.x0, tile.x1))
+    assert contract.geobox(part) == contract.geobox(expected)
+    # The transform that travels with the grid is that of the window.
+    xr.testing.assert_identical(part.drop_vars("spatial_ref"), expected.drop_vars("spatial_ref"))
+
+
+def test_any_window_equals_the_whole_bit_for_bit(small, everything: xr.Dataset) -> None:
     for tile in (window(0, 64, 0, 64), window(50, 79, 11, 70)):
         part = simulate.render(small, tile)
-        expected = everything.isel(y=slice(tile.y0, tile.y1), x=slice(tile.x0, tile.x1))
-        assert contract.geobox(part) == contract.geobox(expected)
-        # The transform that travels with the grid is that of the window.
-        xr.testing.assert_identical(
-            part.drop_vars("spatial_ref"), expected.drop_vars("spatial_ref")
-        )
+        assert set(ADDED) <= set(part.variables)
+        equal_on(tile, part, everything)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_usual_landscape_stays_as_it_was(name: str, whole, everything) -> None:
+    ds = {"whole": whole, "small": everything}[name]
+    assert {prefix: digest(ds, prefix) for prefix in GOLDEN[name]} == GOLDEN[name]
+
+
+def test_a_varied_landscape_is_a_function_of_its_seed(varied) -> None:
+    again = simulate.plan(seed=12, size=72, years=1, varied=True)
+    assert again.setting == varied.setting == draw(12)
+    tile = window(40, 70, 50, 72)
+    part = simulate.render(again, tile)
+    equal_on(tile, part, simulate.render(varied, window(0, 72, 0, 72)))
+    assert contract.check(part) is part
+    assert "varied" in part.attrs["processing"]
+    assert float(part["tower_lat"].mean()) == pytest.approx(varied.setting.latitude, abs=0.1)
+    plain = simulate.plan(seed=12, size=72, years=1)
+    assert plain.setting is USUAL
+    assert plain.weather.temperature_mean.mean() != again.weather.temperature_mean.mean()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 200), st.sampled_from([48, 64, 96]))
+def test_every_seed_gives_a_varied_plan(seed: int, size: int) -> None:
+    made = simulate.plan(seed=seed, size=size, years=1, varied=True)
+    air = made.weather
+    assert 3 < air.temperature_mean.mean() < 22
+    assert 100 < air.precipitation.sum() < 2200
+    assert 80 < air.solar_radiation.mean() < 230
+    assert made.dates.time.size >= 12
+    assert 12 <= made.thermal.time.size <= 46
+    assert (np.diff(made.thermal.day) % 8 == 0).all()
+    assert set(np.unique(made.land.label)) >= {BEECH, WHEAT, MAIZE, MEADOW, WATER}
+    host = made.land.label[made.land.event == EVENTS.index("tree_mortality")]
+    assert np.isin(host, (BEECH, SPRUCE, PINE)).all()
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(st.integers(0, 200))
+def test_varied_landscapes_are_in_physical_bounds(seed: int) -> None:
+    ds = simulate.render(
+        simulate.plan(seed=seed, size=48, years=1, varied=True), window(0, 48, 0, 48)
+    )
+    assert contract.check(ds) is ds
+    clear = ds["reflectance"].values.transpose(0, 2, 3, 1)[ds["valid"].values == 1]
+    assert 0 < clear.min() < clear.max() < 1.3
+    assert 0.05 < (ds["valid"].values == 1).mean() < 0.85
+    for name, low, high in (
+        ("truth_lai", 0, 9), ("truth_chlorophyll", 0, 70), ("truth_gpp", 0, 30),
+        ("truth_stress", 0, 1),
+    ):  # fmt: skip
+        values = ds[name].values
+        assert low <= values.min() < values.max() <= high, name
+    warmth = ds["surface_temperature"].values
+    assert 245 < np.nanmin(warmth) < np.nanmax(warmth) < 345
+    assert 0.2 < np.isnan(warmth).mean() < 0.95
+
+
+def test_varied_seeds_differ_in_the_reflectance_of_a_class() -> None:
+    """More than noise does: medians of clear summer beech and of clear bare soil."""
+    found = []
+    for seed in (1, 3):
+        made = simulate.plan(seed=seed, size=48, years=1, varied=True)
+        ds = simulate.render(made, window(0, 48, 0, 48))
+        summer = (np.abs(ds["time"].dt.dayofyear.values - 205) < 50)[:, None, None]
+        good = summer & (ds["valid"].values == 1) & (ds["truth_event"].values == 0)
+        values = ds["reflectance"].values.transpose(0, 2, 3, 1)
+        label = ds["label_class"].values
+        found.append([np.median(values[good & (label == kind)], axis=0) for kind in (BEECH, BARE)])
+    apart = np.abs(np.subtract(*found))
+    assert (apart > 0.01).sum(1).min() >= 5
+    assert not np.array_equal(*[draw(seed).gain for seed in (1, 3)])
 
 
 def test_seed_decides(small) -> None:
@@ -221,3 +366,51 @@ def test_towers_measure_their_footprint(whole: xr.Dataset) -> None:
         assert 0.02 < np.isnan(error).mean() < 0.3
         assert abs(np.nanmean(error)) < 0.15
         assert 0.1 < np.nanstd(error) < 1.5
+
+
+def test_stress_is_the_factor_that_drought_brings(whole: xr.Dataset) -> None:
+    stress, meadow = whole["truth_stress"].values, whole["label_class"].values == MEADOW
+    assert 0 <= stress.min() < 0.1
+    assert stress.max() == 1
+    when = whole["time"].dt
+    july = (when.month == 7).values
+    first, second = (stress[july & (when.year == y).values][:, meadow] for y in (2021, 2022))
+    assert second.mean() < 0.5 < 0.8 < first.mean()
+    # No water, no photosynthesis.
+    none = (stress < 0.01) & meadow
+    assert whole["truth_gpp"].values[none].max() < 0.2
+
+
+def test_thermal_cells_are_hidden_or_one_value(whole: xr.Dataset) -> None:
+    warmth = whole["surface_temperature"]
+    assert warmth.dims == ("time_lst", "y", "x")
+    assert warmth.attrs == {"units": "K", "long_name": "Simulated land surface temperature"}
+    # 64 px are six cells of 10 px and one of 4: cells do not cross the border of a block.
+    edges = np.r_[0:64:10, 64:128:10]
+    cells = warmth.values[:, edges][:, :, edges]
+    wide = np.diff(np.append(edges, 128))
+    np.testing.assert_array_equal(cells.repeat(wide, 1).repeat(wide, 2), warmth.values)
+    assert 0.35 < np.isnan(warmth.values).mean() < 0.80
+    days = warmth["time_lst"].values.astype("datetime64[D]").astype(int)
+    assert (np.diff(days) % 8 == 0).all()
+    assert 60 < days.size <= 92
+    air = whole["temperature_max"].sel(time_meteo=warmth["time_lst"].dt.floor("D")).values + 273.15
+    seen = np.isfinite(warmth.values).any((1, 2))
+    above = np.nanmean(warmth.values[seen], axis=(1, 2)) - air[seen]
+    assert -12 < above.min() < above.max() < 20
+
+
+def test_dry_fields_are_hotter_than_forest_in_summer(whole: xr.Dataset) -> None:
+    forest = np.isin(whole["label_class"].values, (BEECH, SPRUCE, PINE))
+    forest &= whole["truth_event"].values == 0
+    open_land = np.isin(whole["label_class"].values, (WHEAT, BARE, MEADOW, MINE))
+    when = whole["time_lst"].dt
+    dry = ((when.year == 2022) & (when.month >= 6) & (when.month <= 8)).values
+    warmth = whole["surface_temperature"].values[dry]
+    apart = [
+        np.nanmean(day[open_land]) - np.nanmean(day[forest])
+        for day in warmth
+        if np.isfinite(day).mean() > 0.5
+    ]
+    assert len(apart) >= 2
+    assert min(apart) > 0.5

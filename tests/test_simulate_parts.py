@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfeatures.bands import BANDS
-from deepfeatures.simulate import canopy, growth, land, noise, radar, scene, sky, weather
+from deepfeatures.simulate import (
+    canopy,
+    growth,
+    land,
+    noise,
+    radar,
+    scene,
+    setting,
+    sky,
+    thermal,
+    weather,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +247,119 @@ def test_fractal_fields_are_standardised(seed: int, size: int) -> None:
     assert np.array_equal(
         field, noise.fractal(noise.stream(seed, "fields"), size, largest=size, smallest=4)
     )
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_drawn_settings_stay_in_the_measured_ranges(seed: int) -> None:
+    drawn = setting.draw(seed)
+    assert drawn == setting.draw(seed) != setting.draw(seed + 1)
+    assert len(drawn.canopies) == len(canopy.CANOPIES)
+    for kind in drawn.canopies:
+        layers, water, matter = kind.leaf
+        # Extremes of LOPEX and ANGERS, Feret et al. 2008, doi:10.1016/j.rse.2008.02.012.
+        assert 1.0 < layers < 3.7
+        assert 0.0043 < water < 0.0525
+        assert 0.0017 < matter < 0.033
+        assert 20 < kind.angle < 75
+        assert 0 <= kind.crowns <= 0.5
+    assert np.abs(np.array(drawn.gain) - 1).max() <= 0.03
+    assert np.abs(drawn.offset).max() <= 0.003
+    assert 0 <= drawn.lost <= 0.8
+    assert 0 < drawn.missed[1] < drawn.missed[2] <= 1
+
+
+def test_soils_have_their_colour() -> None:
+    """Tables of other soils: red clay rises with the wavelength, chalk is bright and flat."""
+    usual, red, chalk = (
+        canopy.table((canopy.CANOPIES["winter_wheat"],), soil)[0, 0, 1, 0, 0, 0, 1]
+        for soil in (canopy.LOAM, canopy.Soil(0.8, 0.9, 0.0), canopy.Soil(1.5, -0.4, -0.2))
+    )
+    blue, scarlet = list(BANDS).index("B02"), list(BANDS).index("B04")
+    assert red[scarlet] / red[blue] > 1.2 * usual[scarlet] / usual[blue]
+    assert chalk[scarlet] / chalk[blue] < 0.95 * usual[scarlet] / usual[blue]
+    assert (chalk > usual).all()
+    assert chalk.max() < 0.9
+
+
+def test_outbreak_without_spruce_takes_another_forest() -> None:
+    steps = (np.arange(60, dtype=np.float32) + 0.5) / 60
+    frame = land._Frame(60, *np.meshgrid(steps, steps), 5)
+    label = np.full((60, 60), land.MEADOW, np.uint8)
+    dead, _ = land._outbreak(frame, label, 100)
+    assert not dead.any()
+    label[10:30, 10:30] = land.BEECH
+    dead, when = land._outbreak(frame, label, 100)
+    assert dead.any()
+    assert (label[dead] == land.BEECH).all()
+    assert when[dead].min() >= 100
+    label[40:55, 40:55] = land.PINE
+    dead, _ = land._outbreak(frame, label, 100)
+    assert (label[dead] == land.PINE).all()
+
+
+def test_day_length_of_fao56() -> None:
+    # FAO-56, example 9: 3 September at 20 degrees south, 11.7 hours.
+    assert thermal.day_length(246.0, -20.0) == pytest.approx(11.7, abs=0.05)
+
+
+def test_air_is_coldest_at_sunrise_and_warmest_after_noon() -> None:
+    hours = np.linspace(5, 19, 141)
+    found = [thermal.air_temperature(8.0, 20.0, hour, 14.0) for hour in hours]
+    assert found[0] == 8.0
+    assert max(found) == pytest.approx(20.0, abs=0.01)
+    assert hours[int(np.argmax(found))] == pytest.approx(13.86, abs=0.06)
+
+
+@given(
+    st.floats(-10, 35), st.floats(0, 1), st.floats(0, 900), st.floats(1.5, 12),
+    st.floats(0.05, 0.4), st.floats(0, 0.4), st.floats(30, 250), st.floats(0, 1e5),
+)  # fmt: skip
+def test_energy_balance_closes(warm, dryness, light, wind, albedo, stored, coupling, surface):
+    """What the surface takes up goes into ground, air and vapour, at the temperature given."""
+    pressure = float(weather.saturation(np.float64(warm)))
+    air = thermal.Air(warm, dryness * pressure, light, 70.0, wind)
+    above = float(air.excess(albedo, stored, coupling, surface))
+    kelvin = warm + 273.15
+    net = ((1 - albedo) * light - 70.0) * (1 - stored)
+    emitted = 4 * 5.67e-8 * kelvin**3 * above
+    heat = 1200 * above / (coupling / wind)
+    slope = 4098 * pressure / (warm + 237.3) ** 2
+    vapour = 1200 / 0.66 * (dryness * pressure + slope * above) / (coupling / wind + surface)
+    assert heat + vapour + emitted == pytest.approx(net, rel=1e-6, abs=1e-6)
+
+
+def test_bare_dry_soil_is_hotter_than_leaves_at_midday_in_summer(air, pixels, grown) -> None:
+    latitude = setting.USUAL.latitude
+    dates = thermal.calendar(3, air, latitude)
+    empty = np.zeros((dates.time.size, 1, pixels.label.size), np.float16)
+    clear = sky.Sky(empty, empty, empty, empty)
+    rng = noise.stream(3, "radiometer", 0, 0)
+    # Pixels of one class side by side, so that a cell holds one class only.
+    order = np.argsort(pixels.label, kind="stable")
+    sorted_land = land.Land(**{name: values[order] for name, values in vars(pixels).items()})
+    held = {name: values[..., order] for name, values in vars(grown).items()}
+    found = thermal.surface_temperature(
+        air, dates, latitude, sorted_land, growth.Growth(**held), clear, rng, (1, order.size)
+    )[:, 0]
+    assert np.isfinite(found).all()
+    of = {kind: found[:, sorted_land.label == kind].mean(1) for kind in
+          (land.BEECH, land.SPRUCE, land.BARE, land.WATER)}  # fmt: skip
+    summer = np.isin(air.day_of_year[dates.day], np.arange(152, 244))
+    dry = summer & (air.wetness[dates.day] < 0.3)
+    assert dry.sum() > 5
+    ambient = air.temperature_max[dates.day] + 273.15
+    assert (of[land.BARE] - of[land.BEECH])[dry].min() > 2
+    assert (of[land.BARE] - of[land.BEECH])[dry].mean() > 6
+    assert 5 < (of[land.BARE] - ambient)[dry].mean() < 20
+    assert np.abs(of[land.SPRUCE] - ambient)[summer].mean() < 5
+    assert (of[land.WATER] < of[land.BARE])[summer].all()
+
+
+def test_lake_never_freezes_through_and_lags_the_air(air: weather.Weather) -> None:
+    lake = thermal._lake(air.temperature_mean)
+    assert lake.min() >= 0.5
+    assert lake.std() < air.temperature_mean.std()
+    lags = [np.corrcoef(lake[60:], air.temperature_mean[60 - k : -k or None])[0, 1]
+            for k in range(30)]  # fmt: skip
+    assert 5 < int(np.argmax(lags)) < 29

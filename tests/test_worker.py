@@ -37,7 +37,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     catalogue.add(ws, "field")
     card = Card(
         "net", "pca", ("B02", "B03", "B04", "B08"), ("F01", "F02", "F03"),
-        (0.1,) * 4, (0.1,) * 4, (-0.1, 1.5), 0.05,
+        (0.1,) * 4, (0.1,) * 4, (-0.1,) * 4, (1.5,) * 4, 0.05,
     )  # fmt: skip
     Predictor(card).save(ws.models / "net.safetensors")
     return ws.home

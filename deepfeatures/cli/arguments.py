@@ -23,6 +23,11 @@ def listed(text: str) -> list[str]:
     return parts
 
 
+def names(text: str) -> list[str]:
+    """Take names of cubes or models with commas between them."""
+    return [name(part) for part in listed(text)]
+
+
 def positive(text: str) -> int:
     """Take a whole number above zero."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:

@@ -146,48 +146,6 @@ def remove(args: argparse.Namespace, ws: Workspace) -> Answer:
     return {"removed": args.name}, f"removed {args.name}"
 
 
-def train(args: argparse.Namespace, ws: Workspace) -> Answer:
-    """Train a model of features on band cubes."""
-    from deepfeatures import cards, catalogue, contract, embed
-
-    opened = {name: catalogue.open(ws, name) for name in args.cubes or catalogue.names(ws)}
-    bands = {name: ds for name, ds in opened.items() if contract.kind(ds) == "bands"}
-    wrong = [name for name in args.cubes or [] if name not in bands]
-    if wrong or not bands:
-        raise ValueError(
-            f"{wrong[0]!r} is no cube of bands; choose others with --cubes"
-            if wrong
-            else "there is no cube of bands to train on; make one with `demo`, `import` or `build`"
-        )
-    name = args.out or args.kind
-    path = ws.models / f"{name}.safetensors"
-    with progress.shown("train", unit="step") as report:
-        embed.train(
-            bands, kind=args.kind, out=path, seed=args.seed, steps=args.steps, progress=report
-        )
-    return cards.read(ws, name) | {"path": str(path)}, f"made the model {name} ({path})"
-
-
-def models(args: argparse.Namespace, ws: Workspace) -> Answer:
-    """List the models."""
-    from deepfeatures import cards
-
-    found = [cards.read(ws, name) | {"name": name} for name in cards.names(ws)]
-    rows = [
-        (card["name"], card["kind"], f"{len(card['features'])} features", card["description"])
-        for card in found
-    ]
-    return found, table(rows) or "there is no model; make one with `train embedding`"
-
-
-def model(args: argparse.Namespace, ws: Workspace) -> Answer:
-    """Describe a model."""
-    from deepfeatures import cards
-
-    found = cards.read(ws, args.name) | {"path": str(cards.locate(ws, args.name))}
-    return found, fields(found)
-
-
 def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Make the feature cube of a band cube."""
     area = _area(args.aoi)
@@ -205,6 +163,7 @@ def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
             aoi=area,
             out=args.out,
             device=args.device,
+            error=args.error,
             executor=executor,
             root=args.root,
             progress=report,

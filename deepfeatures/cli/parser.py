@@ -7,13 +7,13 @@ from datetime import date
 from typing import Any
 
 from deepfeatures import __version__
-from deepfeatures.cli import commands, minicubes, spectral
+from deepfeatures.cli import commands, minicubes, models, spectral
 from deepfeatures.cli.arguments import listed as _list
 from deepfeatures.cli.arguments import name as _name
 from deepfeatures.cli.arguments import positive as _positive
 from deepfeatures.cli.arguments import spread as _spread
 
-FORMATS = ("zarr", "netcdf", "geotiff", "csv")
+FORMATS = ("zarr", "netcdf", "geotiff", "csv", "research")
 """Formats of an export."""
 
 
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     _shared(common)
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_make, _look, _models, spectral.add, _use, _minicubes, _jobs):
+    for add in (_make, _look, models.add, spectral.add, _use, _minicubes, _jobs):
         add(sub, common)
     return top
 
@@ -156,35 +156,13 @@ def _look(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     remove.set_defaults(run=commands.remove)
 
 
-def _models(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    train = sub.add_parser("train", help="train a model")
-    kinds = train.add_subparsers(dest="what", metavar="WHAT", required=True)
-    embedding = kinds.add_parser("embedding", parents=[common], help="train a model of features")
-    embedding.add_argument(
-        "--cubes", type=_names, metavar="A,B", help="band cubes to train on (default: all)"
-    )
-    embedding.add_argument("--kind", default="convtemporal", help="network (convtemporal), or pca")
-    embedding.add_argument("--seed", type=int, default=0)
-    embedding.add_argument("--steps", type=_positive, help="training steps")
-    embedding.add_argument("--out", type=_name, help="name of the model (default: its kind)")
-    embedding.set_defaults(run=commands.train)
-
-    model = sub.add_parser("model", help="list or describe models")
-    tasks = model.add_subparsers(dest="what", metavar="WHAT", required=True)
-    tasks.add_parser("list", parents=[common], help="list the models").set_defaults(
-        run=commands.models
-    )
-    card = tasks.add_parser("info", parents=[common], help="describe a model")
-    card.add_argument("name", type=_name)
-    card.set_defaults(run=commands.model)
-
-
 def _use(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     embed = sub.add_parser("embed", parents=[common], help="make the feature cube of a band cube")
     embed.add_argument("name", type=_name)
     embed.add_argument("--model", type=_name, help="model (default: the shipped network)")
     embed.add_argument("--aoi", metavar="FILE", help="area, GeoJSON in longitude/latitude")
     embed.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    embed.add_argument("--error", action="store_true", help="keep the reconstruction error too")
     embed.add_argument("--out", type=_name, help="name of the new cube")
     _spread(embed)
     embed.set_defaults(run=commands.embed)
@@ -287,10 +265,6 @@ def _jobs(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     work.add_argument("--parent", type=int)
     work.add_argument("--once", action="store_true")
     work.set_defaults(run=commands.jobs_work)
-
-
-def _names(text: str) -> list[str]:
-    return [_name(part) for part in _list(text)]
 
 
 def _day(text: str) -> date:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING
+
+from deepfeatures.embed.recipe import Recipe
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from deepfeatures.predictor import Predictor
 
+__all__ = ["Recipe", "train"]
+
 
 def train(
-    cubes: dict[str, xr.Dataset],
+    cubes: Mapping[str, xr.Dataset],
+    recipe: Recipe,
     *,
-    kind: str = "convtemporal",
+    validation: Mapping[str, xr.Dataset] | None = None,
+    test: Mapping[str, xr.Dataset] | None = None,
     out: str | PathLike[str] | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    held_out: float = 0.25,
+    run: str | PathLike[str] | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Predictor:
-    """Train a predictor on band cubes; see `deepfeatures.embed.training.train`.
+    """Train a predictor on cubes; see `deepfeatures.embed.training.train`.
 
     The trainer is loaded on the call, because it brings torch with it.
     """
@@ -31,11 +36,12 @@ def train(
 
     return training.train(
         cubes,
-        kind=kind,
+        recipe,
+        validation=validation,
+        test=test,
         out=out,
-        seed=seed,
-        steps=steps,
-        held_out=held_out,
+        run=run,
+        device=device,
         progress=progress,
         cancelled=cancelled,
     )

@@ -7,7 +7,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from deepfeatures.embed import data
+from deepfeatures.embed.sensors import MAIN
 from deepfeatures.predictor import Predictor, usable
+from deepfeatures.tiles import Tile
 
 FOLDS = 4
 """The clear dates are hidden in so many turns, each of them once."""
@@ -16,11 +18,23 @@ FOLDS = 4
 def held_out(predictor: Predictor, ds: xr.Dataset, *, share: float) -> dict[str, float]:
     """Score a predictor on the first held-out block of a cube; empty if there is none."""
     _, judge = data.places(ds, held_out=share)
-    if not judge:
-        return {}
-    tile = judge[0]
+    return block_of(predictor, ds, judge[0]) if judge else {}
+
+
+def unseen(predictor: Predictor, ds: xr.Dataset) -> dict[str, float]:
+    """Score a predictor on the first block of a cube that it never saw."""
+    return block_of(predictor, ds, data.places(ds, held_out=0.0)[0][0])
+
+
+def block_of(predictor: Predictor, ds: xr.Dataset, tile: Tile) -> dict[str, float]:
+    """Score a predictor on a block of a cube; empty if it has too few clear dates."""
+    rows, columns = tile.core
+    sensor = predictor.card.sensor
+    if sensor != MAIN:
+        return judged(predictor, data.seen_by(ds, sensor, predictor.inputs, (rows, columns)))
+    contexts = predictor.contexts
     return judged(
-        predictor, data.read(ds, predictor.inputs, rows=tile.core[0], columns=tile.core[1])
+        predictor, data.read(ds, predictor.inputs, sensors=contexts, rows=rows, columns=columns)
     )
 
 
@@ -40,10 +54,10 @@ def judged(predictor: Predictor, block: data.Block) -> dict[str, float]:
         ``dates``: how many.
     """
     seen = usable(block.values, block.valid)
-    clear = clear_dates(block)
+    clear = clear_dates(block, predictor.card.sensor)
     if len(clear) < FOLDS:
         return {}
-    z = predictor.latent(block.values, seen, block.days)[clear]
+    z = predictor.latent(block.values, seen, block.days, block.others)[clear]
     steps = np.rint(z / predictor.scale) * predictor.scale
     errors: dict[str, list[float]] = {
         "seen": _errors(predictor.decode(z), block, seen, clear),
@@ -56,7 +70,7 @@ def judged(predictor: Predictor, block: data.Block) -> dict[str, float]:
         hide = clear[fold::FOLDS]
         left = seen.copy()
         left[hide] = False
-        z = predictor.latent(block.values, left, block.days)[hide]
+        z = predictor.latent(block.values, left, block.days, block.others)[hide]
         errors["hidden"] += _errors(predictor.decode(z), block, seen, hide)
         errors["linear"] += _errors(linear(block, left, hide), block, seen, hide)
         errors["median"] += _errors(median(block, left, hide), block, seen, hide)
@@ -64,10 +78,15 @@ def judged(predictor: Predictor, block: data.Block) -> dict[str, float]:
     return found | {"dates": len(clear)}
 
 
-def clear_dates(block: data.Block) -> NDArray[np.intp]:
-    """Give the indices of the dates that are clear nearly everywhere."""
+def clear_dates(block: data.Block, sensor: str = MAIN) -> NDArray[np.intp]:
+    """Give the indices of the dates that are clear nearly everywhere.
+
+    For the optical sensor the first channel has to be the bluest one.
+    """
     seen = usable(block.values, block.valid)
     share = seen.mean(axis=(1, 2))
+    if sensor != MAIN:
+        return np.flatnonzero(share > 0.9)
     first = np.where(seen, block.values[:, 0], np.nan)
     often = np.flatnonzero(share > 0.9)
     return often[np.nanmedian(first[often], axis=(1, 2)) < 0.2]
@@ -79,7 +98,7 @@ def _errors(
     """Give the mean absolute error of each date ``told (date, channel, y, x)``."""
     errors = []
     for i, date in enumerate(dates):
-        gap = np.abs(told[i] - block.values[date]).mean(axis=0)[seen[date]]
+        gap = np.abs(told[i] - block.values[date][: told.shape[1]]).mean(axis=0)[seen[date]]
         errors.append(float(gap[np.isfinite(gap)].mean()))
     return errors
 

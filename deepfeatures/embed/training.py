@@ -1,9 +1,9 @@
-"""Train predictors: principal components, and the convolutional temporal network."""
+"""Train predictors: principal components, the network of one sensor, and the fusion of several."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -12,241 +12,518 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from deepfeatures import __version__, fit, latent
-from deepfeatures.embed import data, scores
-from deepfeatures.embed.model import ConvTemporal, Projection
-from deepfeatures.predictor import Card, Predictor, network
-
-CHANNELS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-"""Input of the predictors: the bands at 10 and 20 m."""
-
-FEATURES = 6
-"""How many numbers a pixel-date becomes."""
+from deepfeatures import __version__, fit, indices, latent, runs
+from deepfeatures.embed import augment, data, scores
+from deepfeatures.embed.fusion import Fusion, Seen, nearest, taken
+from deepfeatures.embed.inputs import Preparation, Scaling, limits, required
+from deepfeatures.embed.losses import Explained, Reconstruction
+from deepfeatures.embed.model import Projection
+from deepfeatures.embed.recipe import PRESETS, Recipe
+from deepfeatures.embed.sensors import FAR, MAIN, SENSORS
+from deepfeatures.embed.temporal import ORIGIN, Temporal
+from deepfeatures.indices.ranges import SETS
+from deepfeatures.predictor import Card, Predictor, choose_device, network, read_card
+from deepfeatures.tiles import Tile
 
 SAMPLE = 200_000
 """Pixel-dates from which means, spreads and axes are computed."""
 
-LIMITS = (-0.1, 1.2)
-"""Reflectance outside is clipped: saturated cloud tops tell nothing."""
+ROUNDING = 1 / 127
+"""Step of the stored features: what the network learns to live with."""
 
-STEPS = 1500
-"""Optimiser steps of the network unless told otherwise."""
+LICENCE = "MIT"
+"""Licence of the weights that this package trains."""
+
+PURPOSE = (
+    "Compact description of the land surface per pixel and date: similarity, clusters, change, "
+    "and linear or light models of vegetation, crops and carbon uptake on top."
+)
+
+LIMITATIONS = (
+    "Features have no unit; compare them within one model only. They are worth what the training "
+    "cubes cover: other climates, surfaces, sensors or processing baselines were not seen. Under "
+    "thick cloud that the mask does not know they tell the cloud."
+)
+
+PLAN = augment.Plan()
+"""Sizes of the batches."""
+
+CENTRE = 8
+"""Pixels along an edge of the middle of a patch, where it is judged."""
+
+LENGTHS = {"s2": 40, "s1": 40, "lst": 32}
+"""Dates of a patch."""
+
+PLAIN = {"mae": 20.0, "sam": 0.0, "ssim": 0.0, "indices": 0.0}
+"""Weights of the loss of other sensors in a fusion."""
+
+AVERAGE = 0.998
+"""Decay of the moving average of the weights that is kept."""
+
+VALIDATION = 8
+"""Batches on which a training is judged."""
+
+REAL = 1 / 3
+"""Share of the draws that are of real cubes where there are simulated ones as well."""
+
+METERED = 100
+"""Steps between two readings of the energy meter."""
 
 Progress = Callable[[int, int], None]
+Cubes = Mapping[str, xr.Dataset]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trainer gets."""
+
+    cubes: Cubes
+    """Cubes to learn from."""
+    validation: Cubes
+    """Cubes on which the training is stopped; none: it runs to its last step."""
+    recipe: Recipe
+    """What is asked for."""
+    run: runs.Run | None
+    """Run folder."""
+    device: torch.device
+    """Where to train."""
+    progress: Progress
+    """Called with (steps done, steps)."""
+    cancelled: Callable[[], bool] | None
+    """Asked after each step."""
 
 
 def train(
-    cubes: dict[str, xr.Dataset],
+    cubes: Cubes,
+    recipe: Recipe,
     *,
-    kind: str = "convtemporal",
+    validation: Cubes | None = None,
+    test: Cubes | None = None,
     out: str | PathLike[str] | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    held_out: float = 0.25,
+    run: str | PathLike[str] | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Predictor:
-    """Train a predictor on band cubes.
+    """Train a predictor on cubes.
 
     Parameters
     ----------
     cubes
-        Name -> band cube (lazy or not) with the bands B02-B08, B8A, B11 and B12.
-    kind
-        ``pca`` or ``convtemporal``.
+        Name -> cube (lazy or not) that holds the sensor of the recipe.
+    recipe
+        What to train. The same recipe and cubes give the same checkpoint on the same machine and
+        number of threads.
+    validation
+        Other places on which the training is judged as it goes, and stopped when it gets no
+        better; none: it runs to its last step.
+    test
+        Places that it never sees, on which the finished model is scored, beside the held-out
+        share of each cube.
     out
         File of the checkpoint (.safetensors), whose stem becomes the name of the model; None
         writes none.
-    seed
-        Seed of samples, weights, batches and augmentation: the same seed gives the same
-        checkpoint on the same machine and number of threads.
-    steps
-        Optimiser steps of the network; by default `STEPS`.
-    held_out
-        Eastern share of each cube that is not learned from; the scores in the checkpoint are
-        computed there.
+    run
+        Folder for configuration, state, history and curve: a training that was killed goes on
+        from there. None keeps nothing.
+    device
+        ``cpu``, ``cuda`` or ``auto``.
     progress, cancelled
         Called with (steps done, steps), and asked after each step.
 
     Raises
     ------
     ValueError
-        If the kind is unknown, there is no cube, or a cube lacks a band.
+        If there is no cube, a cube lacks a channel, or the run folder is of another recipe.
     InterruptedError
-        If `cancelled` says so.
+        If `cancelled` says so; the run folder, if there is one, keeps what was done.
     """
-    if kind not in TRAINERS:
-        raise ValueError(f"{kind!r} can not be trained; choose from {', '.join(TRAINERS)}")
     if not cubes:
         raise ValueError("there is no cube to train on; name at least one band cube")
-    if not 0 <= held_out < 1:
-        raise ValueError(f"the held-out share is {held_out}; it must be from 0 to below 1")
-    began = time.process_time()
-    sample = data.pixels(cubes, CHANNELS, count=SAMPLE, seed=seed, held_out=held_out)
-    training: dict[str, Any] = {
+    recipe = recipe.settled()
+    told = {
+        "recipe": recipe.told(),
         "cubes": {name: _origin(ds) for name, ds in cubes.items()},
-        "seed": seed,
-        "held_out": held_out,
-        "pixel_dates": len(sample),
-        "versions": {"deepfeatures": __version__, "torch": version("torch")},
+        "validation": sorted(validation or {}),
     }
-    predictor = TRAINERS[kind](
-        cubes, sample, training, name=Path(out).stem if out else kind, seed=seed,
-        steps=steps or STEPS, held_out=held_out, progress=progress, cancelled=cancelled,
-    )  # fmt: skip
-    training["scores"] = {
-        name: found
-        for name, ds in cubes.items()
-        if (found := scores.held_out(predictor, ds, share=held_out))
+    title = f"{recipe.kind}, {recipe.sensor}, seed {recipe.seed}"
+    folder = (
+        runs.begin(run, told, title=title, score="validation loss [\u2212]")
+        if run is not None
+        else None
+    )
+    place = choose_device(device)
+    read = runs.meter(fit.gpu(place))
+
+    def counted(done: int, steps: int) -> None:
+        if done % METERED == 0:
+            read()  # the counters of the processor start over every few minutes
+        if progress:
+            progress(done, steps)
+
+    job = Job(cubes, validation or {}, recipe, folder, place, counted, cancelled)
+    name = Path(out).stem if out else recipe.kind
+    predictor, more = TRAINERS[recipe.kind](job, name)
+    versions = {
+        "deepfeatures": __version__,
+        "torch": version("torch"),
+        "indices": indices.CATALOGUE,
     }
-    training["cpu_seconds"] = round(time.process_time() - began)
+    training = told | more | {
+        "versions": versions,
+        "cost": asdict(read()),
+        "scores": _scores(predictor, cubes, recipe.held_out, test or {}),
+    }  # fmt: skip
+    predictor = Predictor(replace(predictor.card, training=training), predictor.module.cpu())
     if out is not None:
         predictor.save(out)
+    if folder:
+        runs.add_result(folder, {"scores": training["scores"], "checksum": predictor.checksum})
     return predictor
 
 
-def _pca(
-    cubes: dict[str, xr.Dataset],
-    sample: np.ndarray,
-    training: dict[str, Any],
-    *,
-    name: str,
-    progress: Progress | None,
-    **_: Any,
-) -> Predictor:
+def _scores(predictor: Predictor, cubes: Cubes, share: float, test: Cubes) -> dict[str, Any]:
+    found = {name: scores.held_out(predictor, ds, share=share) for name, ds in cubes.items()}
+    found |= {name: scores.unseen(predictor, ds) for name, ds in test.items()}
+    return {name: one for name, one in found.items() if one}
+
+
+# --- principal components ---
+
+
+def _pca(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     """Principal components of the standardised channels, whitened."""
-    centre, spread, rows = _standard(sample)
-    made = card(
-        name, "pca", centre, spread, training, scale=1 / 32,
-        description=(
-            "Principal components of the standardised surface reflectance of clear pixel-dates, "
-            "whitened: each feature has mean 0 and deviation 1 over the training sample."
-        ),
-    )  # fmt: skip
-    axes = latent.pca(rows, n=FEATURES)
-    training["explained"] = [round(float(share), 6) for share in axes.explained]
-    module = network(made)
+    scaling, rows = _scaled(job)
+    axes = latent.pca(rows, n=job.recipe.features)
+    card = _card(job.recipe, name, scaling, scale=1 / 32, description=(
+        "Principal components of the standardised surface reflectance of clear pixel-dates, "
+        "whitened: each feature has mean 0 and deviation 1 over the training sample."
+    ))  # fmt: skip
+    module = network(card)
     assert isinstance(module, Projection)
     module.start(*_whitened(axes, rows))
-    if progress:
-        progress(1, 1)
-    return Predictor(made, module)
+    job.progress(1, 1)
+    explained = [round(float(share), 6) for share in axes.explained]
+    return Predictor(card, module), {"pixel_dates": len(rows), "explained": explained}
 
 
-def _convtemporal(
-    cubes: dict[str, xr.Dataset],
-    sample: np.ndarray,
-    training: dict[str, Any],
-    *,
-    name: str,
-    seed: int,
-    steps: int,
-    held_out: float,
-    progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
-) -> Predictor:
-    """Train the network that reconstructs seen and hidden dates from six bounded numbers."""
-    centre, spread, rows = _standard(sample)
-    config = {"width": 32, "context": 8, "heads": 4}
-    made = card(
-        name, "convtemporal", centre, spread, training,
-        scale=1 / 127, halo=ConvTemporal.halo, context=config["context"], config=config,
+# --- one sensor ---
+
+
+def _temporal(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
+    """Train the network that tells seen and hidden dates from a few bounded numbers."""
+    recipe = job.recipe
+    scaling, rows = _scaled(job)
+    size = PRESETS[recipe.preset]
+    explained = _explained(recipe)
+    many = f"{recipe.features} bounded numbers" if recipe.features > 1 else "One bounded number"
+    reach = 2 * Temporal.halo + 1
+    card = _card(
+        recipe, name, scaling, halo=Temporal.halo, context=size["context"],
+        config=size | {"explained": len(explained)}, explained=explained,
         description=(
-            "Six bounded numbers from the bands of a pixel, its 7 x 7 px surroundings and eight "
-            "dates on each side (attention along time at each pixel), trained to reconstruct "
-            "the bands of seen and of hidden dates."
+            f"{many} from {SENSORS[recipe.sensor].title} of a pixel, its {reach} x {reach} px "
+            f"surroundings and {size['context']} dates on each side (attention along time at each "
+            "pixel), trained to tell the channels of seen and of hidden dates."
         ),
     )  # fmt: skip
-    torch.manual_seed(seed)
-    module = network(made)
-    assert isinstance(module, ConvTemporal)
-    axes = latent.pca(rows, n=FEATURES)
+    torch.manual_seed(recipe.seed)
+    module = network(card)
+    assert isinstance(module, Temporal)
+    axes = latent.pca(rows, n=recipe.features)
     module.start(*_whitened(axes, rows), torch.from_numpy(axes.mean))
-    training["steps"] = steps
-    training["history"] = fit.fit(
-        module,
-        data.batches(cubes, CHANNELS, seed=seed, held_out=held_out),
-        fit.Config(steps=steps, seed=seed),
-        loss=Reconstruction(made),
-        progress=progress,
-        cancelled=cancelled,
+    task = SensorTask(card, recipe.losses).to(job.device)
+    history = _fitted(job, module, task, _draw_sensor)
+    return Predictor(card, module), {"pixel_dates": len(rows), "history": history}
+
+
+def _explained(recipe: Recipe) -> tuple[str, ...]:
+    """Give the indices that the features have to tell: those of the research set."""
+    if recipe.sensor != MAIN or not recipe.losses["indices"]:
+        return ()
+    possible = indices.available(required(recipe.channels))
+    return tuple(name for name in SETS["research"] if name in possible)
+
+
+class SensorTask:
+    """The loss of a network of one sensor."""
+
+    def __init__(self, card: Card, weights: Mapping[str, float]) -> None:
+        self.prepare = Preparation(card.channels, card.scaling, card.sensor)
+        self.cost = Reconstruction(self.prepare, weights)
+        self.weight = weights["indices"]
+        self.explained = Explained(card.explained, self.prepare.inputs) if card.explained else None
+        self.inner = (PLAN.edge - CENTRE) // 2
+
+    def to(self, device: torch.device) -> SensorTask:
+        """Move what it holds."""
+        self.prepare.to(device)
+        return self
+
+    def __call__(self, module: torch.nn.Module, batch: augment.Batch) -> Tensor:
+        """Give the loss of a batch, judged in the centre of its patches."""
+        x = self.prepare(batch.values) * batch.seen.unsqueeze(2)
+        assert isinstance(module, Temporal)
+        z = rounded(module(x, batch.seen, batch.days, self.inner), module.training)
+        target, known, seen = (
+            inside(part, self.inner) for part in (batch.target, batch.known, batch.seen)
+        )
+        total = self.cost(module.decode(z), self.prepare(target), known, seen)
+        if self.explained and module.explain is not None:
+            read = module.explain(z.movedim(2, -1)).movedim(-1, 2)
+            total = total + self.weight * self.explained(read, target, known, seen)
+        return total
+
+
+def _draw_sensor(cubes: Cubes, recipe: Recipe) -> augment.Draw:
+    """Give the function that draws blocks of the sensor from the places to learn from."""
+    inputs = required(recipe.channels)
+    where = _places(cubes, recipe.held_out)
+
+    def draw(rng: np.random.Generator) -> data.Block:
+        ds, tile = where(rng)
+        return data.seen_by(ds, recipe.sensor, inputs, tile.core)
+
+    return draw
+
+
+def _places(
+    cubes: Cubes, held_out: float
+) -> Callable[[np.random.Generator], tuple[xr.Dataset, Tile]]:
+    """Give the function that draws a cube and a place to learn from.
+
+    Where there are real and simulated cubes, `REAL` of the draws are real: simulations are cheap to
+    make in numbers, but their noise and haze are only what somebody thought of.
+    """
+    sources = [(ds, data.places(ds, held_out=held_out)[0]) for ds in cubes.values()]
+    simulated = np.array([ds.attrs.get("simulated") == "true" for ds, _ in sources])
+    chance = np.full(len(sources), 1 / len(sources))
+    if simulated.any() and not simulated.all():
+        chance = np.where(simulated, (1 - REAL) / simulated.sum(), REAL / (~simulated).sum())
+
+    def draw(rng: np.random.Generator) -> tuple[xr.Dataset, Tile]:
+        ds, learn = sources[int(rng.choice(len(sources), p=chance))]
+        return ds, learn[int(rng.integers(len(learn)))]
+
+    return draw
+
+
+# --- several sensors ---
+
+
+def _fusion(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
+    """Train the layers that join the features of encoders, which stay as they are."""
+    recipe = job.recipe
+    parts = {one.card.sensor: one for one in map(Predictor.load, recipe.encoders)}
+    if next(iter(parts)) != MAIN or len(parts) != len(recipe.encoders):
+        raise ValueError(
+            f"the encoders are of {', '.join(parts)}; give one of {MAIN} first, then one of each "
+            "other sensor"
+        )
+    first = parts[MAIN].card
+    others = ", ".join(SENSORS[sensor].title for sensor in parts if sensor != MAIN)
+    card = replace(
+        _card(recipe, name, first.scaling),
+        channels=first.channels, halo=max(one.halo for one in parts.values()),
+        context=first.context, encoders={sensor: _slim(one) for sensor, one in parts.items()},
+        description=(
+            f"{recipe.features} bounded numbers at each date of {SENSORS[MAIN].title}, joined from "
+            f"its features and those of {others} at the nearest date, where there is one."
+        ),
+    )  # fmt: skip
+    torch.manual_seed(recipe.seed)
+    module = network(card)
+    assert isinstance(module, Fusion)
+    for sensor, one in parts.items():
+        module.encoders[sensor].load_state_dict(one.module.state_dict())
+    task = FusionTask(card, recipe.losses).to(job.device)
+    job = replace(job, recipe=replace(recipe, channels=first.channels))
+
+    def draw(cubes: Cubes, asked: Recipe) -> augment.Draw:
+        return _draw_fusion(cubes, asked, task.sensors)
+
+    some = augment.batches(
+        draw(job.cubes, job.recipe), required(first.channels), PLAN, seed=recipe.seed, origin=ORIGIN
     )
-    return Predictor(made, module)
+    _start_fusion(module, task, [some(step) for step in range(4)], recipe.features)
+    history = _fitted(job, module, task, draw)
+    return Predictor(card, module), {"history": history}
 
 
-def _standard(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give mean, deviation and the standardised rows of a sample."""
-    rows = sample.clip(*LIMITS).astype(np.float64)
+class FusionTask:
+    """The loss of a fusion: each sensor told from the joined features, at equal weights."""
+
+    def __init__(self, card: Card, weights: Mapping[str, float]) -> None:
+        cards = {sensor: read_card(told) for sensor, told in card.encoders.items()}
+        self.sensors = [sensor for sensor in cards if sensor != MAIN]
+        self.inner = (PLAN.edge - CENTRE) // 2
+        self.prepare = {
+            sensor: Preparation(one.channels, one.scaling, sensor) for sensor, one in cards.items()
+        }
+        self.costs = {
+            sensor: Reconstruction(prepare, weights if sensor == MAIN else PLAIN)
+            for sensor, prepare in self.prepare.items()
+        }
+
+    def to(self, device: torch.device) -> FusionTask:
+        """Move what it holds."""
+        for prepare in self.prepare.values():
+            prepare.to(device)
+        return self
+
+    def seen(self, batch: augment.Batch) -> dict[str, Seen]:
+        """Give what the encoders take of a batch."""
+        found = {MAIN: (batch.values, batch.seen, batch.days)}
+        found |= {name: (one.values, one.seen, one.days) for name, one in batch.others.items()}
+        return {
+            name: Seen(self.prepare[name](values) * seen.unsqueeze(2), seen, days)
+            for name, (values, seen, days) in found.items()
+        }
+
+    def __call__(self, module: torch.nn.Module, batch: augment.Batch) -> Tensor:
+        """Give the loss of a batch, judged in the centre of its patches."""
+        assert isinstance(module, Fusion)
+        given = self.seen(batch)
+        with torch.no_grad():
+            found = module.encode(given, self.inner)
+        z = rounded(module.fuse(found), module.training)
+        target, known, seen = (
+            inside(part, self.inner) for part in (batch.target, batch.known, batch.seen)
+        )
+        total = self.costs[MAIN](module.decode(z), self.prepare[MAIN](target), known, seen)
+        for name in self.sensors:
+            one = given[name]
+            index, gap = nearest(one.days, batch.days)
+            near = (gap.abs() <= FAR).float()[:, :, None, None]
+            at = taken(inside(one.there, self.inner), index) * near
+            there = taken(inside(one.values, self.inner), index)
+            # a date told twice, seen or not, weighs like one that was seen
+            total = total + self.costs[name](module.tell(z, name), there, at, at)
+        return total
+
+
+def _draw_fusion(cubes: Cubes, recipe: Recipe, sensors: Sequence[str]) -> augment.Draw:
+    """Give the function that draws blocks of all sensors from the places to learn from."""
+    where = _places(cubes, recipe.held_out)
+    inputs, everything = required(recipe.channels), dict.fromkeys(sensors, data.ALL)
+
+    def draw(rng: np.random.Generator) -> data.Block:
+        ds, tile = where(rng)
+        rows, columns = tile.core
+        return data.read(ds, inputs, sensors=everything, rows=rows, columns=columns)
+
+    return draw
+
+
+def _start_fusion(module: Fusion, task: FusionTask, some: list[augment.Batch], count: int) -> None:
+    """Start at the principal components of the encoders' scores where all sensors saw."""
+    rows = []
+    with torch.no_grad():
+        for batch in some:
+            found = module.encode(task.seen(batch), task.inner)
+            there = torch.stack([told[..., -1] for told in found.values()]).amin(0) > 0
+            rows.append(torch.cat([told[..., :-4][there] for told in found.values()], -1))
+    table = torch.cat(rows).double().numpy()
+    if len(table) < 100:
+        raise ValueError("no cube has dates that all sensors saw; give cubes with all of them")
+    axes = latent.pca(table, n=count)
+    forth, back = _whitened(axes, table)
+    module.start(forth, back)
+
+
+def _slim(predictor: Predictor) -> dict[str, Any]:
+    """Give the card of an encoder, its history left out, with the sum of its weights."""
+    told = asdict(predictor.card)
+    told["training"] = {k: v for k, v in told["training"].items() if k != "history"}
+    told["training"]["checksum"] = predictor.checksum
+    return told
+
+
+# --- what they share ---
+
+
+def _fitted(
+    job: Job,
+    module: torch.nn.Module,
+    task: SensorTask | FusionTask,
+    draw: Callable[[Cubes, Recipe], augment.Draw],
+) -> list[dict[str, float]]:
+    """Run the training loop."""
+    recipe = job.recipe
+    plan = replace(PLAN, length=LENGTHS[recipe.sensor])
+    channels = required(recipe.channels)
+    drawn = augment.batches(
+        draw(job.cubes, recipe), channels, plan, seed=recipe.seed, origin=ORIGIN
+    )
+    validate = None
+    if job.validation:
+        judged = replace(recipe, held_out=0.0)
+        source = draw(job.validation, judged)
+        other = augment.batches(source, channels, plan, seed=recipe.seed + 10_000, origin=ORIGIN)
+        kept = [other(step).to(job.device) for step in range(VALIDATION)]
+
+        def validate(network: torch.nn.Module) -> float:
+            return float(np.mean([float(task(network, batch)) for batch in kept]))
+
+    config = fit.Config(
+        steps=recipe.steps, seed=recipe.seed, average=AVERAGE, every=min(200, recipe.steps)
+    )
+    return fit.fit(
+        module, drawn, config, loss=task, validate=validate, device=job.device, run=job.run,
+        progress=job.progress, cancelled=job.cancelled,
+    )  # fmt: skip
+
+
+def rounded(latent_: Tensor, training: bool) -> Tensor:  # noqa: FBT001
+    """Add the noise of rounding to int8 while training."""
+    return latent_ + (torch.rand_like(latent_) - 0.5) * ROUNDING if training else latent_
+
+
+def inside(values: Tensor, inner: int) -> Tensor:
+    """Cut `inner` px off the edges of ``(.., y, x)``."""
+    return values[..., inner:-inner, inner:-inner] if inner else values
+
+
+def _scaled(job: Job) -> tuple[Scaling, NDArray[np.float64]]:
+    """Give the scaling of the channels and the normalised rows of a sample."""
+    recipe = job.recipe
+    low, high = limits(recipe.sensor, recipe.channels)
+    count = len(recipe.channels)
+    plain = Preparation(
+        recipe.channels, Scaling((0.0,) * count, (1.0,) * count, low, high), recipe.sensor
+    )
+    sample = data.pixels(
+        job.cubes, plain.inputs, sensor=recipe.sensor, count=SAMPLE, seed=recipe.seed,
+        held_out=recipe.held_out,
+    )  # fmt: skip
+    rows = plain(torch.from_numpy(sample)[:, :, None, None])[:, :, 0, 0].double().numpy()
     centre, spread = rows.mean(axis=0).round(6), rows.std(axis=0).round(6)
     if spread.min() <= 0:
         raise ValueError("the cubes vary too little to learn from; give more dates or places")
-    return centre, spread, (rows - centre) / spread
+    scaling = Scaling(tuple(centre.tolist()), tuple(spread.tolist()), low, high)
+    return scaling, (rows - centre) / spread
 
 
-class Reconstruction:
-    """Loss: mean absolute error and spectral angle of seen and of hidden dates."""
-
-    def __init__(self, card: Card) -> None:
-        shape = (-1, 1, 1)
-        self.centre = torch.tensor(card.centre).view(shape)
-        self.spread = torch.tensor(card.spread).view(shape)
-
-    def __call__(self, module: nn.Module, batch: data.Batch) -> Tensor:
-        """Give the loss of a batch."""
-        x = (batch.values.clamp(*LIMITS) - self.centre) / self.spread * batch.seen[:, :, None]
-        z = module(x, batch.seen, batch.days)
-        # The store keeps int8: learn under the noise of rounding.
-        z = z + (torch.rand_like(z) - 0.5) / 127 if module.training else z
-        told = module.decode(z) * self.spread + self.centre  # type: ignore[operator]
-        error = (told - batch.target).abs().mean(2)  # (batch, time, y, x)
-        angle = _angle(told, batch.target)
-        seen, hidden = batch.known * batch.seen, batch.known * (1 - batch.seen)
-        cost = 20 * error + angle
-        return _mean(cost, seen) * 2 + _mean(cost, hidden)
-
-
-def _angle(told: Tensor, target: Tensor) -> Tensor:
-    """Give 1 - cosine of the angle between spectra ``(batch, time, y, x)``."""
-    size = told.norm(dim=2) * target.norm(dim=2)
-    return 1 - (told * target).sum(2) / size.clamp(min=1e-3)
-
-
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    return (values * weights).sum() / weights.sum().clamp(min=1)
-
-
-def _whitened(axes: latent.PCA, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+def _whitened(axes: latent.PCA, rows: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
     """Give the maps to whitened scores (component, channel) and back (channel, component)."""
     deviation = ((rows - axes.mean) @ axes.components.T).std(axis=0)[:, None]
     if deviation.min() < 1e-6:
         raise ValueError("the cubes vary too little to learn from; give more dates or places")
     forth, back = axes.components / deviation, (axes.components * deviation).T.copy()
-    return torch.from_numpy(forth), torch.from_numpy(back)
+    return torch.from_numpy(forth).float(), torch.from_numpy(back).float()
 
 
-def card(
-    name: str,
-    kind: str,
-    centre: ArrayLike,
-    spread: ArrayLike,
-    training: dict[str, Any],
-    **more: Any,
-) -> Card:
-    """Write the card of a predictor of `CHANNELS` with `FEATURES` features."""
+def _card(recipe: Recipe, name: str, scaling: Scaling, **more: Any) -> Card:
+    """Write the card of a predictor."""
     return Card(
-        name=name,
-        kind=kind,
-        channels=CHANNELS,
-        features=tuple(f"F{i:02d}" for i in range(1, FEATURES + 1)),
-        centre=tuple(float(value) for value in np.asarray(centre)),
-        spread=tuple(float(value) for value in np.asarray(spread)),
-        limits=LIMITS,
-        training=training,
-        **more,
-    )
+        name=name, kind=recipe.kind, channels=recipe.channels,
+        features=tuple(f"F{i:02d}" for i in range(1, recipe.features + 1)),
+        sensor=recipe.sensor, purpose=PURPOSE, limitations=LIMITATIONS, licence=LICENCE,
+        **{"scale": ROUNDING, **asdict(scaling), **more},
+    )  # fmt: skip
 
 
 def _origin(ds: xr.Dataset) -> dict[str, Any]:
@@ -258,5 +535,9 @@ def _origin(ds: xr.Dataset) -> dict[str, Any]:
                    "period": [str(times[0]), str(times[-1])]}  # fmt: skip
 
 
-TRAINERS: dict[str, Callable[..., Predictor]] = {"pca": _pca, "convtemporal": _convtemporal}
+TRAINERS: dict[str, Callable[[Job, str], tuple[Predictor, dict[str, Any]]]] = {
+    "pca": _pca,
+    "temporal": _temporal,
+    "fusion": _fusion,
+}
 """Kind of a predictor -> the function that trains it."""

@@ -10,7 +10,11 @@ gives; only the area, the period and the channels asked for are read, piece by p
 * ``csv``: a row per date, channel and pixel that has a value, after a header of ``#`` lines;
   ``pandas.read_csv(path, comment="#")`` reads it.
 
-All hold the mask ``valid`` beside the values: as a variable, as a band per date, as a column.
+* ``research``: of a feature cube, ``features (feature, time, y, x)`` as the research code writes
+  it, NaN where ``valid`` is not 1, in a zip like that of ``zarr``.
+
+The others hold the mask ``valid`` beside the values: as a variable, as a band per date, as a
+column.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ FORMATS: dict[str, Format] = {
     "netcdf": Format(".nc", "application/x-netcdf", 5, 20_000_000_000),
     "geotiff": Format(".tif", "image/tiff", 5, 10_000_000_000),
     "csv": Format(".csv", "text/csv; charset=utf-8", 80, 4_000_000_000),
+    "research": Format(".zarr.zip", "application/zip", 4, 20_000_000_000),
 }
 """The formats by name."""
 
@@ -66,7 +67,7 @@ def write(
     path
         Where to; replaced if it exists. A GeoTIFF that becomes a zip gets the suffix ``.zip``.
     fmt
-        ``zarr``, ``netcdf``, ``geotiff`` or ``csv``.
+        A key of `FORMATS`.
     limit
         Most bytes by `estimate`; that of the format by default.
 
@@ -106,9 +107,12 @@ def check_size(selection: xr.Dataset, fmt: str, *, limit: int | None = None) -> 
     Raises
     ------
     ValueError
-        If the format is unknown, the selection is empty or over the limit.
+        If the format is unknown or does not hold such a cube, the selection is empty or over the
+        limit.
     """
     size = estimate(selection, fmt)
+    if fmt == "research" and "features" not in selection:
+        raise ValueError("the research layout holds features; embed the cube first, or take zarr")
     most = _format(fmt).limit if limit is None else limit
     if size == 0:
         raise ValueError("the selection is empty; choose an area, a period and channels with data")

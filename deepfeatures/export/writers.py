@@ -94,8 +94,20 @@ def _chunks(array: xr.DataArray) -> tuple[int, ...]:
 
 
 def _zarr(ds: xr.Dataset, path: Path) -> None:
+    _zipped(ds, path, {name: _chunks(ds[name]) for name in ds.data_vars})
+
+
+def _research(ds: xr.Dataset, path: Path) -> None:
+    features = ds["features"]
+    count, _, rows, columns = _chunks(features)[1], *features.shape[1:]
+    features = features.where(ds["valid"] == 1).astype(np.float32).assign_attrs(features.attrs)
+    ds = ds.drop_vars("valid").assign(features=features.transpose("feature", "time", "y", "x"))
+    _zipped(ds, path, {"features": (count, 1, rows, columns)})
+
+
+def _zipped(ds: xr.Dataset, path: Path, chunks: dict[Any, tuple[int, ...]]) -> None:
+    """Write variables in chunks to a Zarr v3 group in an uncompressed zip."""
     folder = path.with_suffix(".folder")
-    chunks = {name: _chunks(ds[name]) for name in ds.data_vars}
     ds = ds.assign(
         {
             name: ds[name].chunk(dict(zip(ds[name].dims, chunks[name], strict=True)))
@@ -254,5 +266,6 @@ WRITERS: dict[str, Callable[[xr.Dataset, Path], None]] = {
     "netcdf": _netcdf,
     "geotiff": _geotiff,
     "csv": _csv,
+    "research": _research,
 }
 """Format -> the function that writes a plain selection to a file."""

@@ -54,6 +54,20 @@ class Canopy:
     """How strongly crowns shade each other, 0 for a closed even canopy [1]."""
 
 
+@dataclass(frozen=True)
+class Soil:
+    """How the open soil differs from the two spectra that come with PROSAIL."""
+
+    brightness: float
+    """Factor on reflectance [1]."""
+    redness: float
+    """Exponent of the wavelength up to 800 nm: above 0 red, below 0 pale [1]."""
+    slope: float
+    """Exponent of the wavelength beyond 800 nm [1]."""
+
+
+LOAM = Soil(1.0, 0.0, 0.0)
+"""The soil of PROSAIL itself."""
 CANOPIES: dict[str, Canopy] = {
     "beech": Canopy((1.5, 0.010, 0.0060), 32, 0.05, 0.60, 0.80, 0.75, 0.22),
     "spruce": Canopy((2.0, 0.015, 0.0160), 48, 0.03, 0.60, 0.62, 0.90, 0.38),
@@ -65,21 +79,32 @@ CANOPIES: dict[str, Canopy] = {
 """Canopies; leaf values within the ranges of the LOPEX and ANGERS measurements."""
 
 
-@lru_cache(maxsize=1)
-def table() -> np.ndarray:
-    """Compute the look-up table of all canopies with PROSAIL (some seconds, once per process).
+def table(canopies: tuple[Canopy, ...] | None = None, soil: Soil = LOAM) -> np.ndarray:
+    """Compute the look-up table of canopies with PROSAIL (about a second; the last few are kept).
+
+    Parameters
+    ----------
+    canopies
+        Canopies, by default `CANOPIES`.
+    soil
+        The open soil.
 
     Returns
     -------
     numpy.ndarray
         Reflectance (canopy, view, sun zenith, leaf area, chlorophyll, brown, soil, band) float32,
-        the canopies in the order of `CANOPIES` and the bands in the order of `BANDS`.
+        the canopies in their order and the bands in the order of `BANDS`.
     """
+    return _table(tuple(CANOPIES.values()) if canopies is None else canopies, soil)
+
+
+@lru_cache(maxsize=4)
+def _table(canopies: tuple[Canopy, ...], soil: Soil) -> np.ndarray:
     wavelength, weight = _response()
-    soils = _soils(wavelength)
+    soils = _soils(wavelength, soil)
     shape = (len(VIEWS), SUN_ZENITH.size, LEAF_AREA.size, CHLOROPHYLL.size, BROWN.size, SOIL.size)
-    found = np.empty((len(CANOPIES), *shape, len(BANDS)), np.float32)
-    for c, canopy in enumerate(CANOPIES.values()):
+    found = np.empty((len(canopies), *shape, len(BANDS)), np.float32)
+    for c, canopy in enumerate(canopies):
         leaf = _leaves(canopy, wavelength)
         ground = np.tile((soils * canopy.litter).ravel(), leaf.shape[1])
         # One call of 4SAIL sees all leaves and soils behind each other in one long spectrum.
@@ -168,13 +193,15 @@ def _response() -> tuple[np.ndarray, np.ndarray]:
     return wavelength, (weight / weight.sum()).astype(np.float32)
 
 
-def _soils(wavelength: np.ndarray) -> np.ndarray:
+def _soils(wavelength: np.ndarray, soil: Soil) -> np.ndarray:
     """Wet and dry soil (soil, band, sample) from the two spectra that come with PROSAIL."""
     from prosail import spectral_lib
 
     dry, wet = spectral_lib.soil.rsoil1, spectral_lib.soil.rsoil2
     mixed = np.stack([0.15 * dry + 0.85 * wet, 0.95 * dry])
-    return mixed[:, wavelength - 400]
+    relative = wavelength / 800
+    tint = np.minimum(relative, 1) ** soil.redness * np.maximum(relative, 1) ** soil.slope
+    return np.minimum(mixed[:, wavelength - 400] * (soil.brightness * tint), 0.9)
 
 
 def _leaves(canopy: Canopy, wavelength: np.ndarray) -> np.ndarray:

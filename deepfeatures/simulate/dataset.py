@@ -18,6 +18,7 @@ from deepfeatures.clouds import SCL_FLAGS, VALID_FLAGS
 from deepfeatures.simulate import canopy, radar, sky, weather
 from deepfeatures.simulate.land import CLASSES, EVENTS, NEVER
 from deepfeatures.simulate.landscape import BLOCK, Landscape, block, blocks
+from deepfeatures.simulate.setting import LATITUDE, USUAL
 from deepfeatures.tiles import Tile
 
 CRS = "EPSG:32632"
@@ -49,6 +50,13 @@ _GRIDDED: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "truth_greenup": (
         ("year", "y", "x"), "int16",
         {"units": "d", "long_name": "Day of the year of green-up (0 = none)"},
+    ),
+    "truth_stress": (
+        _TYX, "float32",
+        {"units": "1", "long_name": "Share of the demand for water that the soil meets"},
+    ),
+    "surface_temperature": (
+        ("time_lst", "y", "x"), "float32", attributes("surface_temperature"),
     ),
 }  # fmt: skip
 
@@ -103,11 +111,17 @@ def render(landscape: Landscape, tile: Tile) -> xr.Dataset:
 
 def geobox(landscape: Landscape) -> GeoBox:
     """Give the grid of the landscape."""
-    west, north = CORNER
+    west, north = _corner(landscape)
     edge = landscape.size * sky.PIXEL
     return GeoBox.from_bbox(
         (west, north - edge, west + edge, north), crs=CRS, resolution=sky.PIXEL, tight=True
     )
+
+
+def _corner(landscape: Landscape) -> tuple[float, float]:
+    """Give the upper left corner [m]: the nominal place moves with the latitude of the sun."""
+    west, north = CORNER
+    return west, north + round((landscape.setting.latitude - LATITUDE) * 111.2) * 1000.0
 
 
 def _simulated(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +138,7 @@ def _frame(landscape: Landscape, rows: slice, columns: slice) -> xr.Dataset:
     grid = geobox(landscape)[rows, columns]
     coords: dict[Any, Any] = dict(xr_coords(grid)) | {
         "time": landscape.dates.time, "band": list(BANDS), "time_s1": landscape.passes.time,
-        "polarisation": list(radar.POLARISATIONS),
+        "polarisation": list(radar.POLARISATIONS), "time_lst": landscape.thermal.time,
         "time_meteo": landscape.weather.date.astype("datetime64[ns]"),
         "year": landscape.start + np.arange(landscape.years),
         "tower": list(landscape.towers.name),
@@ -177,7 +191,7 @@ def _series(landscape: Landscape) -> dict[str, Any]:
 
 def _tower_variables(landscape: Landscape) -> dict[str, Any]:
     towers = landscape.towers
-    west, north = CORNER
+    west, north = _corner(landscape)
     x = west + (towers.column + 0.5) * sky.PIXEL
     y = north - (towers.row + 0.5) * sky.PIXEL
     lon, lat = OdcCRS(CRS).transformer_to_crs("EPSG:4326")(x, y)
@@ -205,7 +219,8 @@ def _tower_variables(landscape: Landscape) -> dict[str, Any]:
 def _attributes(landscape: Landscape) -> dict[str, str]:
     steps = [
         f"deepfeatures {__version__}: simulated with seed {landscape.seed}, "
-        f"{landscape.size} px, {landscape.years} years",
+        f"{landscape.size} px, {landscape.years} years"
+        + (", varied" if landscape.setting != USUAL else ""),
         "PROSPECT-D and 4SAIL, light-use efficiency, water-cloud model",
         "valid: scl in 2, 4, 5, 6, 7, 11",
     ]

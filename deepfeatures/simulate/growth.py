@@ -92,6 +92,8 @@ class Growth:
     """Sum of the water that drained or evaporated since the start [mm], last day only (pixel,)."""
     gpp: np.ndarray
     """Gross primary production [gC m-2 d-1]."""
+    supply: np.ndarray
+    """Share of the demand for water that the soil meets: 1 without stress, 0 with none left [1]."""
 
 
 def grow(weather: Weather, land: Land) -> Growth:
@@ -120,7 +122,7 @@ def grow(weather: Weather, land: Land) -> Growth:
     return Growth(
         leaf_area=area, chlorophyll=np.where(area > 0.02, chlorophyll, 0).astype(np.float32),
         brown=brown.astype(np.float32), plant_area=plant_area, water=water, drained=drained,
-        gpp=gpp.astype(np.float32),
+        gpp=gpp.astype(np.float32), supply=supply,
     )  # fmt: skip
 
 

@@ -282,11 +282,15 @@ def _events(
 
 
 def _outbreak(frame: _Frame, label: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bark beetles: trees die in patches that spread from the heart of the spruce forest."""
-    spruce = label == SPRUCE
-    if not spruce.any():
-        raise ValueError(f"seed {frame.seed} gives a landscape without spruce; choose another")
-    rows, columns = np.nonzero(spruce)
+    """Bark beetles: trees die in patches that spread from the heart of the spruce forest.
+
+    Where there is no spruce, pine dies, or beech; where there is no forest, nothing does.
+    """
+    forests = [kind for kind in (SPRUCE, PINE, BEECH) if (label == kind).any()]
+    if not forests:
+        return np.zeros(label.shape, bool), np.zeros(label.shape, np.int64)
+    host = label == forests[0]
+    rows, columns = np.nonzero(host)
     place = np.column_stack([columns, rows]) / frame.size
     near = cKDTree(place).query_ball_point(place[:: max(1, len(place) // 400)], 0.06)
     heart = place[:: max(1, len(place) // 400)][int(np.argmax([len(found) for found in near]))]
@@ -294,7 +298,7 @@ def _outbreak(frame: _Frame, label: np.ndarray, first: int) -> tuple[np.ndarray,
     row, column = int(heart[1] * size), int(heart[0] * size)
     radius = np.hypot(frame.u - frame.u[row, column], frame.v - frame.v[row, column])
     patchy = radius + 0.022 * frame.noise(10, 0.08)
-    dead = spruce & (patchy < 0.075)
+    dead = host & (patchy < 0.075)
     when = first + np.rint(np.clip(patchy, 0, None) / 0.075 * 90).astype(np.int64)
     return dead, when
 

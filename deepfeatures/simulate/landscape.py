@@ -6,14 +6,16 @@ gives the same bytes whoever renders it and however the grid is cut into tiles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from deepfeatures.simulate import canopy, growth, land, radar, scene, sky, weather
+from deepfeatures.simulate import growth, land, radar, scene, sky, thermal, weather
 from deepfeatures.simulate.noise import stream
+from deepfeatures.simulate.setting import USUAL, Setting, draw
+from deepfeatures.simulate.sky import Sky
 
 BLOCK = 64
 """Edge of the blocks that carry their own streams of noise [px]."""
@@ -40,6 +42,8 @@ class Landscape:
     """First year."""
     years: int
     """Number of years."""
+    setting: Setting
+    """Plants, soil, climate, air, archive and instrument."""
     weather: weather.Weather
     """Daily weather."""
     land: land.Land
@@ -48,11 +52,18 @@ class Landscape:
     """Acquisitions of Sentinel-2."""
     passes: radar.Passes
     """Acquisitions of Sentinel-1."""
+    thermal: sky.Calendar
+    """Acquisitions of the thermal radiometer."""
 
     @cached_property
-    def sky(self) -> sky.Sky:
+    def sky(self) -> Sky:
         """Clouds and shadows of the whole grid for all dates (some seconds, kept)."""
         return sky.paint(self.seed, self.size, self.dates)
+
+    @cached_property
+    def thermal_sky(self) -> Sky:
+        """The same for the dates of the thermal radiometer."""
+        return sky.paint(self.seed, self.size, self.thermal, "thermal_sky")
 
     @cached_property
     def towers(self) -> Towers:
@@ -78,7 +89,9 @@ class Towers:
     """The same with the error of a measurement, NaN in gaps."""
 
 
-def plan(*, seed: int = 0, size: int = 256, years: int = 3, start: int = 2021) -> Landscape:
+def plan(
+    *, seed: int = 0, size: int = 256, years: int = 3, start: int = 2021, varied: bool = False
+) -> Landscape:
     """Plan a simulated landscape of `size` x `size` pixels of 10 m.
 
     Parameters
@@ -91,6 +104,9 @@ def plan(*, seed: int = 0, size: int = 256, years: int = 3, start: int = 2021) -
         Number of calendar years; the drought is in the second, or in the only one.
     start
         First year.
+    varied
+        Draw plants, soils, climate, air, archive and instrument from the seed as well, see
+        `setting.draw`; else they are those of the demo.
 
     Raises
     ------
@@ -103,15 +119,21 @@ def plan(*, seed: int = 0, size: int = 256, years: int = 3, start: int = 2021) -
         raise ValueError(f"{years!r} years from {start!r} can not be simulated; take 1 or more")
     if seed < 0:
         raise ValueError(f"seed {seed!r} must not be negative")
-    air = weather.generate(seed, start, years)
+    setting = draw(seed) if varied else USUAL
+    air = weather.generate(seed, start, years, setting)
     dry = np.datetime64(f"{weather.drought_year(start, years)}-07-05") - air.date[0]
     ground = land.layout(
         seed, size, days=air.date.size, mortality_day=int(dry.astype(int)),
         logging_day=int(0.72 * air.date.size),
     )  # fmt: skip
+    ground = replace(
+        ground, vigour=ground.vigour * np.float32(setting.vigour),
+        timing=ground.timing + np.float32(setting.timing),
+    )  # fmt: skip
     return Landscape(
-        seed=seed, size=size, start=start, years=years, weather=air, land=ground,
-        dates=sky.calendar(seed, air), passes=radar.passes(seed, air),
+        seed=seed, size=size, start=start, years=years, setting=setting, weather=air, land=ground,
+        dates=sky.calendar(seed, air, setting), passes=radar.passes(seed, air),
+        thermal=thermal.calendar(seed, air, setting.latitude),
     )  # fmt: skip
 
 
@@ -130,26 +152,34 @@ def block(landscape: Landscape, rows: slice, columns: slice) -> dict[str, np.nda
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     grown = growth.grow(landscape.weather, pixels)
     keys = rows.start // BLOCK, columns.start // BLOCK
-    overhead = sky.Sky(*(part[:, rows, columns] for part in vars(landscape.sky).values()))
+    overhead, above = (
+        Sky(*(part[:, rows, columns] for part in vars(whole).values()))
+        for whole in (landscape.sky, landscape.thermal_sky)
+    )
     seen = scene.scenes(
-        canopy.table(), landscape.weather, landscape.dates, pixels, grown, overhead,
+        landscape.setting, landscape.weather, landscape.dates, pixels, grown, overhead,
         stream(landscape.seed, "sensor", *keys), shape,
     )  # fmt: skip
     echoes = radar.backscatter(
         landscape.weather, landscape.passes, pixels, grown,
         stream(landscape.seed, "radar", *keys), shape,
     )  # fmt: skip
+    warmth = thermal.surface_temperature(
+        landscape.weather, landscape.thermal, landscape.setting.latitude, pixels, grown, above,
+        stream(landscape.seed, "radiometer", *keys), shape,
+    )  # fmt: skip
     day = landscape.dates.day
     found = {
         "truth_lai": grown.leaf_area[day],
         "truth_chlorophyll": grown.chlorophyll[day],
         "truth_gpp": grown.gpp[day],
+        "truth_stress": grown.supply[day],
         "truth_greenup": growth.green_up(landscape.weather, grown.leaf_area),
     }
     found = {name: values.reshape(-1, *shape) for name, values in found.items()}
     return found | {
         "reflectance": seen.reflectance, "valid": seen.valid, "scl": seen.scl,
-        "truth_cloud": seen.cloud, "backscatter": echoes,
+        "truth_cloud": seen.cloud, "backscatter": echoes, "surface_temperature": warmth,
     }  # fmt: skip
 
 

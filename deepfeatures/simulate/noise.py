@@ -9,6 +9,7 @@ from scipy import fft
 
 STREAMS = (
     "weather", "layout", "parcels", "fields", "calendar", "sky", "sensor", "radar", "towers",
+    "setting", "thermal", "thermal_sky", "radiometer",
 )  # fmt: skip
 """Independent streams of random numbers; the position is part of the key."""
 

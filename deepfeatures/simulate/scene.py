@@ -16,6 +16,7 @@ from deepfeatures.simulate import canopy, surfaces
 from deepfeatures.simulate.growth import Growth
 from deepfeatures.simulate.land import BEECH, PINE, WATER, Land
 from deepfeatures.simulate.noise import smoothstep
+from deepfeatures.simulate.setting import Setting
 from deepfeatures.simulate.sky import VEIL, Calendar, Sky
 from deepfeatures.simulate.weather import Weather
 
@@ -48,7 +49,7 @@ class Scenes:
 
 
 def scenes(
-    tables: np.ndarray,
+    setting: Setting,
     weather: Weather,
     dates: Calendar,
     land: Land,
@@ -61,8 +62,8 @@ def scenes(
 
     Parameters
     ----------
-    tables
-        Look-up table from `canopy.table`.
+    setting
+        Gives plants, soil and what the instrument does.
     weather, dates
         Of the landscape.
     land, grown
@@ -74,6 +75,9 @@ def scenes(
     shape
         Rows and columns of the block.
     """
+    tables = canopy.table(setting.canopies, setting.soil)
+    gain, offset = (np.array(part, np.float32)[:, None, None] for part in
+                    (setting.gain, setting.offset))  # fmt: skip
     count = dates.time.size
     values = np.empty((count, len(BANDS), *shape), np.float32)
     scl = np.empty((count, *shape), np.uint8)
@@ -83,7 +87,8 @@ def scenes(
         ground = np.ascontiguousarray(ground.T).reshape(len(BANDS), *shape)
         cloud, shadow, haze, missing = (part[i].astype(np.float32) for part in vars(sky).values())
         missing = cells(missing, 2) > 0  # a cell of 20 m is seen as a whole or not at all
-        seen = _noisy(_native(_through(ground, cloud, shadow, haze)), rng)
+        seen = _native(_through(ground, cloud, shadow, haze)) * gain + offset
+        seen = _noisy(seen, setting.noise, rng)
         values[i] = np.where(missing, np.nan, seen)
         classes = _Classes(cloud, shadow, missing, snow.reshape(shape), land.label.reshape(shape))
         scl[i] = _classify(seen, classes, dates, i, rng)
@@ -106,11 +111,16 @@ def _ground(
         dated, kind[leafy], grown.plant_area[day, leafy], grown.chlorophyll[day, leafy],
         grown.brown[day, leafy], soil[leafy],
     )  # fmt: skip
+    snow = snow_cover(weather, land, grown, day)
+    return surfaces.cover(spectra, bare, land, day, snow), snow
+
+
+def snow_cover(weather: Weather, land: Land, grown: Growth, day: int) -> np.ndarray:
+    """Give the share of the ground under snow that is seen from above, (pixel,)."""
     patchy = np.clip(1 - 0.25 * land.texture, 0.3, 1.7)
     snow = smoothstep(weather.snow[day] * patchy / 9.0)
     forest = (land.label >= BEECH) & (land.label <= PINE)
-    snow = snow * np.where(forest, 0.38 * np.exp(-0.22 * grown.leaf_area[day]), 0.95)
-    return surfaces.cover(spectra, bare, land, day, snow), snow
+    return snow * np.where(forest, 0.38 * np.exp(-0.22 * grown.leaf_area[day]), 0.95)
 
 
 def _through(
@@ -142,14 +152,14 @@ def cells(values: np.ndarray, step: int) -> np.ndarray:
     return mean.repeat(tall, -2).repeat(wide, -1)
 
 
-def _noisy(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _noisy(values: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """Add sensor noise, independent at the native resolution, and round like the product."""
     noise = rng.standard_normal(values.shape, dtype=np.float32)
     for step in (2, 6):
         which = [k for k, name in enumerate(_NAMES) if _CELLS[name] == step]
         coarse = noise[which][:, ::step, ::step].repeat(step, 1).repeat(step, 2)
         noise[which] = coarse[:, : values.shape[1], : values.shape[2]]
-    noisy = values + noise * (0.0012 + 0.007 * np.abs(values))
+    noisy = values + noise * np.float32(level) * (0.0012 + 0.007 * np.abs(values))
     return np.round(np.clip(noisy, 0.0001, 1.6), 4)
 
 

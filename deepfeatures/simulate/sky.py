@@ -8,7 +8,8 @@ import numpy as np
 
 from deepfeatures.simulate.canopy import VIEWS
 from deepfeatures.simulate.noise import fractal, smoothstep, stream
-from deepfeatures.simulate.weather import LATITUDE, Weather
+from deepfeatures.simulate.setting import USUAL, Setting
+from deepfeatures.simulate.weather import Weather
 
 LONGITUDE = 10.97
 """Longitude of the landscape [degree east]."""
@@ -50,7 +51,7 @@ class Calendar:
     """How badly the scene classification misses thin clouds, 0..1."""
 
 
-def calendar(seed: int, weather: Weather) -> Calendar:
+def calendar(seed: int, weather: Weather, setting: Setting = USUAL) -> Calendar:
     """Choose the acquisitions: two orbits, fewer on days of closed cloud, some lost at random.
 
     Parameters
@@ -59,29 +60,49 @@ def calendar(seed: int, weather: Weather) -> Calendar:
         Seed of the landscape.
     weather
         Daily weather; its cloud cover decides about the sky.
+    setting
+        Gives latitude, haze, and what is lost and missed.
     """
     rng = stream(seed, "calendar")
     days = np.arange(weather.date.size)
     view = np.select([days % _CYCLE == _FIRST_DAY[0], days % _CYCLE == _FIRST_DAY[1]], [0, 1], -1)
-    cover = np.clip(weather.cloud_cover * 1.16 - 0.24 + rng.normal(0, 0.06, days.size), 0, 1)
+    cover = overhead(rng, weather)
     # Archives are searched with a limit on cloud cover, and some passes are never there.
-    lost = (cover > 0.80) & (rng.random(days.size) < 0.85) | (rng.random(days.size) < 0.34)
+    lost = (cover > 0.80) & (rng.random(days.size) < 0.85) | (rng.random(days.size) < setting.lost)
     day = days[(view >= 0) & ~lost]
     view, cover = view[day], cover[day]
     count = day.size
     seconds = np.array(_OVERPASS)[view] + rng.integers(-4, 5, count)
     time = weather.date[day].astype("datetime64[ns]") + seconds.astype("timedelta64[s]")
-    zenith, azimuth = sun(time, LATITUDE, LONGITUDE)
-    kind = np.select([cover < 0.08, cover < 0.50], [CLEAR, CUMULUS], DECK)
-    kind[(cover >= 0.08) & (cover < 0.80) & (rng.random(count) < 0.18)] = VEIL
-    low, high = np.array([0, 700, 900, 6000])[kind], np.array([1, 1900, 3200, 9000])[kind]
+    zenith, azimuth = sun(time, setting.latitude, LONGITUDE)
+    kind = kinds(rng, cover)
+    share, least, most = setting.missed
     return Calendar(
         time=time, day=day, view=view, sun_zenith=zenith, sun_azimuth=azimuth, kind=kind,
-        cover=np.where(kind == CLEAR, 0.0, cover), height=rng.uniform(low, high),
-        haze=np.minimum(rng.gamma(1.6, 0.0045, count), 0.06),
+        cover=np.where(kind == CLEAR, 0.0, cover), height=heights(rng, kind),
+        haze=np.minimum(rng.gamma(*setting.haze, count), 0.06),
         edge=np.where(rng.random(count) < 0.035, rng.uniform(0.1, 0.6, count), 0.0),
-        missed=np.where(rng.random(count) < 0.05, rng.uniform(0.5, 0.95, count), 0.0),
+        missed=np.where(rng.random(count) < share, rng.uniform(least, most, count), 0.0),
     )  # fmt: skip
+
+
+def overhead(rng: np.random.Generator, weather: Weather) -> np.ndarray:
+    """Draw the share of the sky that clouds cover at the overpass of each day (day,)."""
+    usual = weather.cloud_cover * 1.16 - 0.24
+    return np.clip(usual + rng.normal(0, 0.06, usual.size), 0, 1)
+
+
+def kinds(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """Draw the kind of sky by the share that clouds cover, (time,) int64."""
+    kind = np.select([cover < 0.08, cover < 0.50], [CLEAR, CUMULUS], DECK)
+    kind[(cover >= 0.08) & (cover < 0.80) & (rng.random(cover.size) < 0.18)] = VEIL
+    return kind
+
+
+def heights(rng: np.random.Generator, kind: np.ndarray) -> np.ndarray:
+    """Draw the height of clouds of each kind above the ground [m]."""
+    low, high = np.array([0, 700, 900, 6000])[kind], np.array([1, 1900, 3200, 9000])[kind]
+    return rng.uniform(low, high)
 
 
 def sun(time: np.ndarray, latitude: float, longitude: float) -> tuple[np.ndarray, np.ndarray]:
@@ -135,34 +156,45 @@ class Sky:
     """1 outside the swath."""
 
 
-def paint(seed: int, size: int, dates: Calendar) -> Sky:
+def paint(seed: int, size: int, dates: Calendar, name: str = "sky") -> Sky:
     """Compute clouds, shadows and haze of the whole grid for all dates.
 
     Clouds are thresholded fractal fields on a periodic sky of twice the edge, so that the shadow
     of a cloud outside the grid still falls into it.
+
+    Parameters
+    ----------
+    seed, size
+        Seed and edge [px] of the landscape.
+    dates
+        Acquisitions.
+    name
+        Stream of random numbers, one of `noise.STREAMS`.
     """
     shape = (dates.time.size, size, size)
     fields = [np.zeros(shape, np.float16) for _ in range(4)]
     for i in range(shape[0]):
-        opacity, veil = _clouds(seed, size, dates, i)
+        opacity, veil = _clouds(seed, size, dates, i, name)
         rows, columns = shadow_offset(dates.height[i], dates.sun_zenith[i], dates.sun_azimuth[i])
         shade = np.roll(opacity, (rows, columns), (0, 1))
         crop = np.s_[:size, :size]
         fields[0][i] = 1 - (1 - opacity[crop]) * (1 - veil[crop])
         fields[1][i] = 1 - (1 - shade[crop]) * (1 - 0.35 * veil[crop])
-        fields[2][i] = _haze(seed, size, dates, i)
+        fields[2][i] = _haze(seed, size, dates, i, name)
         fields[3][i] = _outside(seed, size, dates, i)
     return Sky(*fields)
 
 
-def _clouds(seed: int, size: int, dates: Calendar, i: int) -> tuple[np.ndarray, np.ndarray]:
+def _clouds(
+    seed: int, size: int, dates: Calendar, i: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Opacity of low clouds and of high thin ones on the periodic sky of twice the edge."""
     grid = max(2 * size, 192)
     kind, cover = int(dates.kind[i]), float(dates.cover[i])
     nothing = np.zeros((grid, grid), np.float32)
     if kind == CLEAR:
         return nothing, nothing
-    rng = stream(seed, "sky", int(dates.day[i]))
+    rng = stream(seed, name, int(dates.day[i]))
     largest = {CUMULUS: rng.uniform(60, 130), DECK: rng.uniform(200, 500), VEIL: 400}[kind]
     field = fractal(rng, grid, largest=largest, smallest=4, slope=3.7 if kind == CUMULUS else 4.0)
     over = field - np.quantile(field[:size, :size], min(max(1 - cover, 0.0), 1.0))
@@ -174,8 +206,10 @@ def _clouds(seed: int, size: int, dates: Calendar, i: int) -> tuple[np.ndarray, 
     return np.minimum(thick, 0.985).astype(np.float32), nothing
 
 
-def _haze(seed: int, size: int, dates: Calendar, i: int) -> np.ndarray:
-    rng = stream(seed, "sky", int(dates.day[i]), 1)
+def _haze(seed: int, size: int, dates: Calendar, i: int, name: str) -> np.ndarray:
+    if dates.haze[i] == 0:
+        return np.zeros((size, size), np.float32)
+    rng = stream(seed, name, int(dates.day[i]), 1)
     field = fractal(rng, size, largest=size, smallest=24, slope=3.2)
     return dates.haze[i] * np.clip(1 + 0.35 * field, 0.2, 2.2)
 

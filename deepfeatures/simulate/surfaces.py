@@ -30,7 +30,8 @@ CLOUD = _spectrum(.640, .625, .620, .640, .650, .680, .695, .700, .705, .560, .4
 BENCH = 70.0
 """Days that the mine needs to advance by one bench [d]."""
 _BUILT = np.stack([STREET, 0.7 * ROOFS + 0.3 * STREET, STREET, HALLS])
-_GREEN = {GARDEN: 0.95, ROOF: 0.30, ASPHALT: 0.18, HALL: 0.02}
+GREEN = {GARDEN: 0.95, ROOF: 0.30, ASPHALT: 0.18, HALL: 0.02}
+"""Green share of the surfaces of the town."""
 
 
 def cover(
@@ -61,7 +62,7 @@ def cover(
     mined = (land.event == EVENTS.index("mining")) & (land.event_day <= day)
     ripple = 1 + 0.06 * land.texture + 0.25 * (land.brightness - 0.5)
     found[water] = (LAKE * ripple[:, None])[water]
-    green = np.array([_GREEN[kind] for kind in sorted(_GREEN)], np.float32)[land.surface][:, None]
+    green = np.array([GREEN[kind] for kind in sorted(GREEN)], np.float32)[land.surface][:, None]
     built = _BUILT[land.surface] * (1 + 0.09 * land.texture)[:, None]
     found[town] = (green * found + (1 - green) * built)[town]
     found[mined] = _mine(day - land.event_day, soil, land.texture)[mined]

@@ -17,9 +17,8 @@ import numpy as np
 from deepfeatures.meteo import extraterrestrial_radiation as extraterrestrial
 from deepfeatures.meteo import fao_saturation as saturation
 from deepfeatures.simulate.noise import stream
+from deepfeatures.simulate.setting import USUAL, Setting
 
-LATITUDE = 52.15
-"""Latitude of the landscape [degree north]."""
 DROUGHT_MONTHS = (4, 5, 6, 7, 8)
 """Months with little rain in the year of the drought."""
 
@@ -76,7 +75,7 @@ METEO = (
 """The fields of `Weather` that a cube carries as daily drivers."""
 
 
-def generate(seed: int, start: int, years: int) -> Weather:
+def generate(seed: int, start: int, years: int, setting: Setting = USUAL) -> Weather:
     """Generate the weather of whole calendar years; one of them has a drought.
 
     Parameters
@@ -87,6 +86,8 @@ def generate(seed: int, start: int, years: int) -> Weather:
         First year.
     years
         Number of years, 1 or more; the drought is in the second, or in the only one.
+    setting
+        Gives latitude and climate.
     """
     rng = stream(seed, "weather")
     first, end = np.datetime64(f"{start}-01-01"), np.datetime64(f"{start + years}-01-01")
@@ -95,15 +96,16 @@ def generate(seed: int, start: int, years: int) -> Weather:
     day_of_year = (date - date.astype("datetime64[Y]")).astype(int) + 1.0
     month = date.astype("datetime64[M]").astype(int) % 12 + 1
     dry_spell = (year == drought_year(start, years)) & np.isin(month, DROUGHT_MONTHS)
-    wet, rain = _rain(rng, dry_spell)
+    wet, rain = _rain(rng, dry_spell, setting)
     cover = np.where(wet, rng.beta(5.0, 0.8, wet.size), rng.beta(0.8, 0.65, wet.size))
-    mean = _mean_temperature(rng, day_of_year, year, cover, dry_spell)
+    cover = cover**setting.clarity
+    mean = _mean_temperature(rng, setting, day_of_year, year, cover, dry_spell)
     spread = 3.0 + 6.0 * (1 - cover) * (0.6 - 0.4 * np.cos(2 * np.pi * (day_of_year - 15) / 365.25))
     low, high = mean - spread * 0.95, mean + spread * 1.05
     dewpoint = np.minimum(low - np.where(wet, 0.0, 1.2) + rng.normal(0, 0.8, wet.size), mean - 0.2)
     vapour = saturation(dewpoint)
     deficit = np.maximum(0.5 * (saturation(low) + saturation(high)) - vapour, 0.0)
-    clear = 0.75 * extraterrestrial(day_of_year, LATITUDE)
+    clear = 0.75 * extraterrestrial(day_of_year, setting.latitude)
     radiation = clear * (1 - 0.75 * cover**3.4)
     snow, water_input = _snow_pack(rain, mean)
     return Weather(
@@ -121,18 +123,21 @@ def drought_year(start: int, years: int) -> int:
     return start + min(1, years - 1)
 
 
-def _rain(rng: np.random.Generator, dry_spell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rain(
+    rng: np.random.Generator, dry_spell: np.ndarray, setting: Setting
+) -> tuple[np.ndarray, np.ndarray]:
     draws = rng.random(dry_spell.size)
     wet = np.zeros(dry_spell.size, bool)
     for day in range(1, dry_spell.size):
         chance = _WET_AFTER_WET if wet[day - 1] else _WET_AFTER_DRY
-        wet[day] = draws[day] < chance * (0.45 if dry_spell[day] else 1.0)
+        wet[day] = draws[day] < chance * setting.showers * (0.45 if dry_spell[day] else 1.0)
     amount = rng.gamma(_RAIN_SHAPE, _RAIN_SCALE, dry_spell.size) * np.where(dry_spell, 0.7, 1.0)
-    return wet, np.where(wet, np.maximum(amount, 0.1), 0.0)
+    return wet, np.where(wet, np.maximum(amount * setting.rain, 0.1), 0.0)
 
 
 def _mean_temperature(
     rng: np.random.Generator,
+    setting: Setting,
     day_of_year: np.ndarray,
     year: np.ndarray,
     cover: np.ndarray,
@@ -146,7 +151,8 @@ def _mean_temperature(
     by_year = rng.normal(0, 0.7, np.unique(year).size)[year - year.min()]
     # Clouds cool in summer and warm in winter.
     clouds = -2.0 * season * (cover - 0.5)
-    return 9.9 + 9.0 * season + anomaly + by_year + clouds + np.where(dry_spell, 2.2, 0.0)
+    course = setting.temperature + setting.amplitude * season
+    return course + anomaly + by_year + clouds + np.where(dry_spell, 2.2, 0.0)
 
 
 def _snow_pack(rain: np.ndarray, temperature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,8 @@ _PACKED: dict[str, dict[str, Any]] = {
     # An offset keeps slightly negative reflectance; stored = digital number + 1000, 0 = no value.
     "reflectance": {"dtype": "uint16", "scale_factor": 1e-4, "add_offset": -0.1},
     "backscatter": {"dtype": "int16", "scale_factor": 2e-3},
+    # the offset keeps an error of zero apart from no value
+    "reconstruction_error": {"dtype": "uint16", "scale_factor": 1e-4, "add_offset": -1e-4},
     "truth": {"dtype": "int16", "scale_factor": 5e-3},
 }
 

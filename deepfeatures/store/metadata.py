@@ -31,7 +31,7 @@ def write(template: xr.Dataset, url: str) -> None:
         blank[name].encoding = {}
         if name in template.data_vars and {"y", "x"} <= set(array.dims):
             blank[name].attrs["grid_mapping"] = "spatial_ref"
-    for name in ("time", "time_s1", "time_meteo"):
+    for name in ("time", "time_s1", "time_lst", "time_meteo"):
         if name in blank.coords:
             # items tell milliseconds, which nobody needs and the whole seconds stored can not hold
             blank[name] = blank[name].dt.floor("s")

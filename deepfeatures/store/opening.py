@@ -104,7 +104,7 @@ def _dask_chunks(raw: xr.DataArray) -> dict[Any, int]:
     outer = raw.encoding.get("shards") or inner
     sizes = dict(zip(raw.dims, inner, strict=True))
     sizes |= {dim: n for dim, n in zip(raw.dims, outer, strict=True) if dim in ("y", "x")}
-    return sizes | {dim: 4 * DATES for dim in ("time", "time_s1") if dim in sizes}
+    return sizes | {dim: 4 * DATES for dim in ("time", "time_s1", "time_lst") if dim in sizes}
 
 
 def token(url: str) -> str:
