@@ -1,6 +1,7 @@
 # Two commands do everything: `make serve` and `make test`.
 PYTHON ?= python3
 PORT ?= 5006
+WORKERS ?= 2
 DEEPFEATURES_HOME ?= $(CURDIR)/workspace
 # TORCH=cuda takes the build that brings CUDA along; the default is the smaller CPU build.
 TORCH ?= cpu
@@ -41,8 +42,11 @@ endif
 demo: env
 	$(BIN)/python -m deepfeatures demo
 
+# One worker per core of CI. In each, the libraries that start threads of their own keep to one; they
+# ask when they are loaded, which is before any file of ours. One that runs out of tests takes over
+# some of the other's.
 test: env lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-long: env
 	$(BIN)/python -m pytest -m long

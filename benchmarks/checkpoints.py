@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from deepfeatures import embed, foreign, simulate
 from deepfeatures.embed import Recipe, data
+from deepfeatures.embed.recipe import LOSSES
 from deepfeatures.predictor import SHIPPED, Predictor
 from deepfeatures.tiles import Tile
 
@@ -31,8 +32,8 @@ UNSEEN = range(900, 903)
 """Seeds of those that the finished model is scored on."""
 EDGE, SIZE, GAP = 64, 128, 4
 """Window of a landscape, the landscape, and the columns between two halves [px]."""
-
-
+STEPS = 1600
+"""Steps of the largest training."""
 SHIPS = ("pca", "optical", "fused")
 """Models that come with the package."""
 
@@ -58,8 +59,7 @@ def halves(data: Path) -> tuple[xr.Dataset, xr.Dataset]:
 
 
 def recipes(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
-    """Give name -> recipe, in the order in which they are trained."""
-    encoders = (str(runs / "s2.safetensors"), str(runs / "s1.safetensors"))
+    """Give name -> recipe: what ships and the encoders it is made of, in order of training."""
     plain = Recipe(seed=seed, steps=steps, held_out=0.0)
     half = replace(plain, steps=steps // 2)
     return {
@@ -67,23 +67,41 @@ def recipes(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
         "optical": plain,
         "s2": replace(plain, features=9),
         "s1": replace(half, sensor="s1", features=2, preset="small"),
-        "fused": replace(half, kind="fusion", features=7, encoders=encoders),
+        "fused": replace(half, kind="fusion", features=7, encoders=_files(runs, "s2", "s1")),
+    }
+
+
+def trials(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
+    """Give name -> recipe of what is trained to learn from: what each part is good for."""
+    plain = Recipe(seed=seed, steps=steps, held_out=0.0)
+    half = replace(plain, steps=steps // 2)
+    return {
         # a third sensor: one more encoder and one more fusion, nothing else is trained again
         "lst": replace(half, sensor="lst", features=1, preset="small"),
         "thermal": replace(
-            half, kind="fusion", features=8, encoders=(*encoders, str(runs / "lst.safetensors"))
+            half, kind="fusion", features=8, encoders=_files(runs, "s2", "s1", "lst")
         ),
+        "without_indices": replace(plain, losses=LOSSES | {"indices": 0.0}),
+        "without_angle": replace(plain, losses=LOSSES | {"sam": 0.0}),
+        "with_ssim": replace(plain, losses=LOSSES | {"ssim": 1.0}),
+        "small": replace(plain, preset="small"),
+        "large": replace(plain, preset="large"),
+        **{f"k{k}": replace(plain, features=k) for k in (3, 4, 7, 16)},
     }
+
+
+def _files(runs: Path, *names: str) -> tuple[str, ...]:
+    return tuple(str(runs / f"{name}.safetensors") for name in names)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
     parser.add_argument("--runs", type=Path, default=Path("output/runs"))
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="+", help="names of the models to train")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the models, or trials")
     parser.add_argument("--ship", action="store_true", help="put those that ship into the package")
     parser.add_argument("--without-real", action="store_true", help="learn from simulations only")
     args = parser.parse_args()
@@ -92,9 +110,10 @@ def main() -> None:
     cubes = {} if args.without_real else {"be_31UDS west": west}
     cubes |= landscapes(LANDSCAPES)
     validation, test = landscapes(VALIDATION), {"be_31UDS east": east} | landscapes(UNSEEN)
-    for name, recipe in recipes(args.runs, args.seed, args.steps).items():
-        if args.only and name not in args.only:
-            continue
+    known = recipes(args.runs, args.seed, args.steps)
+    wanted = args.only or list(known)
+    known |= trials(args.runs, args.seed, args.steps)
+    for name, recipe in ((name, known[name]) for name in wanted):
         out = args.runs / f"{name}.safetensors"
         some = {n: ds for n, ds in cubes.items() if data.has(ds, recipe.sensor)}
         seen = {n: ds for n, ds in test.items() if data.has(ds, recipe.sensor)}

@@ -42,6 +42,7 @@ FLOORS = [
         "catalogue",
         "export",
         "predictor",
+        "featurecube",
         "fit",
         "runs",
         "embed.inputs",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import xarray as xr
 
 from deepfeatures import catalogue, progress, store
 from deepfeatures.__main__ import main
+from deepfeatures.cli import arguments
 from deepfeatures.settings import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,6 +212,8 @@ WRONG_USAGE = [
      "--end", "2020-02-01"],
     ["jobs"],
     ["train"],
+    ["train", "embedding", "--loss", "ssim"],
+    ["train", "embedding", "--loss", "ssim=0.5", "mae=much"],
 ]  # fmt: skip
 
 
@@ -218,6 +223,14 @@ def test_wrong_usage_ends_with_two(
 ) -> None:
     assert "error:" in refused(capsys, ws, *words, code=2)
     assert catalogue.names(ws) == ["tiny"]
+
+
+def test_numbers_are_assigned_to_names() -> None:
+    assert arguments.assigned("ssim=0.5") == ("ssim", 0.5)
+    assert arguments.assigned(" L = -2e-1 ") == ("L", -0.2)
+    for wrong in ("", "L", "L=", "=0.5", " =0.5", "L=much", "L=1=2", "L=nan", "L=-inf"):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(f"{wrong!r} is not NAME=")):
+            arguments.assigned(wrong)
 
 
 def test_remove(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

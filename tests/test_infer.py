@@ -13,7 +13,7 @@ from conftest import bands_cube
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfeatures import catalogue, contract, cube, infer, store
+from deepfeatures import catalogue, contract, cube, featurecube, infer, store
 from deepfeatures.embed import data
 from deepfeatures.embed.inputs import limits
 from deepfeatures.embed.sensors import SENSORS
@@ -239,7 +239,7 @@ def test_wrong_windows_masks_and_periods_are_refused(
 def test_share_of_usable_pixels_is_that_of_the_mask(
     wide: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infer, "STEP", (2, 50))
+    monkeypatch.setattr(featurecube, "STEP", (2, 50))
     mask = np.random.default_rng(0).random((130, 60)) < 0.3
     for name, area in (("all", None), ("part", mask)):
         made = stored(PCA, wide, tmp_path / name, window=(5, 135, 40, 100), mask=area)

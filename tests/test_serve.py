@@ -438,7 +438,7 @@ def test_a_job_is_asked_for_watched_and_cancelled(web, ws, cube):
     found = web.get(f"/api/jobs/{name}").json()
     assert (found["state"], found["cube"], found["fraction"]) == ("queued", "field", 0.0)
     assert found["aoi"]["properties"]["name"] == "corner"
-    assert [job["id"] for job in web.get("/api/jobs").json()["jobs"]] == [name]
+    assert name in [job["id"] for job in web.get("/api/jobs").json()["jobs"]]
     assert web.delete(f"/api/jobs/{name}").status_code == 202
     assert jobs.get(ws, name)["state"] == "cancelled"
 

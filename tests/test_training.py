@@ -15,21 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfeatures import embed
-from deepfeatures.embed import augment, data, losses, scores, training
+from deepfeatures.embed import augment, data, draws, losses, scores, tasks
 from deepfeatures.embed.inputs import Preparation, Scaling, limits
 from deepfeatures.embed.sensors import SENSORS
 from deepfeatures.fit import Config, fit
 from deepfeatures.predictor import Predictor
 
 CHANNELS = list(SENSORS["s2"].channels)
+OPTICAL = SENSORS["s2"].disturbance
 PLAN = augment.Plan(size=3, length=12, edge=8, pool=3, renew=2)
 RECIPE = embed.Recipe(steps=3, preset="small", held_out=0.0)
 
 
 def drawn(ds: xr.Dataset, *, seed: int = 0, held_out: float = 0.0, plan: augment.Plan = PLAN):
     recipe = replace(RECIPE, held_out=held_out).settled()
-    draw = training._draw_sensor({"a": ds}, recipe)
-    return augment.batches(draw, CHANNELS, plan, seed=seed, origin=18_700.0)
+    draw = draws.one_sensor({"a": ds}, recipe)
+    return augment.batches(draw, CHANNELS, OPTICAL, plan, seed=seed, origin=18_700.0)
 
 
 # --- places ---
@@ -106,6 +107,26 @@ def test_a_batch_hides_dates_and_keeps_the_target_clean() -> None:
     assert 0 < veiled < 0.15
 
 
+@given(st.sampled_from([name for name in SENSORS if name != "s2"]), st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_a_sensor_is_disturbed_in_its_own_unit(name: str, seed: int) -> None:
+    """Decibels and kelvins are shifted, never scaled: what differs between pixels stays."""
+    sensor, rng = SENSORS[name], np.random.default_rng(seed)
+    shape = (5, 8, len(sensor.channels), 3, 3)
+    values = rng.uniform(*sensor.limits, shape).astype(np.float32)
+    shift = augment.shifted(values, sensor.disturbance, rng) - values
+    assert np.ptp(shift, axis=(1, 3, 4)).max() < 1e-3
+    assert np.abs(shift).max() <= sensor.disturbance.offset + 1e-3
+    block = data.Block(values[0], np.ones((8, 3, 3), bool), np.arange(8.0))
+    batch = augment.augment([block], sensor.channels, sensor.disturbance, rng, origin=0.0)
+    assert set(np.unique(batch.known)) == {1.0}  # no haze
+    noise = (batch.values - batch.target)[(batch.seen > 0)[:, :, None].expand_as(batch.values)]
+    assert (
+        len(noise) == 0
+        or noise.abs().max() < 6 * sensor.disturbance.grain + 6 * sensor.disturbance.shift
+    )
+
+
 def test_other_sensors_keep_to_the_clock_of_the_dates() -> None:
     """Each sensor's value is its day: whatever is done to time is done to all of them."""
     time = np.datetime64("2021-03-01", "ns") + 5 * np.arange(30).astype("timedelta64[D]")
@@ -114,8 +135,8 @@ def test_other_sensors_keep_to_the_clock_of_the_dates() -> None:
     ds["reflectance"][:] = (days / 1000)[:, None, None, None]
     ds["valid"][:] = 1
     ds["backscatter"][:] = radar_days[:, None, None, None] / 1000
-    draw = training._draw_fusion({"a": ds}, RECIPE.settled(), ["s1"])
-    batch = augment.batches(draw, CHANNELS, PLAN, seed=3, origin=18_700.0)
+    draw = draws.several({"a": ds}, RECIPE.settled(), ["s1"])
+    batch = augment.batches(draw, CHANNELS, OPTICAL, PLAN, seed=3, origin=18_700.0)
     turned = 0
     for step in range(8):
         found = batch(step)
@@ -140,7 +161,7 @@ def test_other_sensors_keep_to_the_clock_of_the_dates() -> None:
 def test_noise_is_small_and_of_some_patches_only() -> None:
     rng = np.random.default_rng(0)
     even = np.full((200, 6, 10, 4, 4), 0.3, np.float32)
-    noise = augment.noisy(even, rng) - even
+    noise = augment.noisy(even, OPTICAL, rng) - even
     assert 0.15 < (noise == 0).all(axis=(1, 2, 3, 4)).mean() < 0.35
     assert np.abs(noise).mean() < 0.006
     assert np.abs(noise.mean()) < 1e-3
@@ -226,7 +247,7 @@ def test_indices_are_told_at_no_loss_by_their_own_values() -> None:
 def test_overfits_one_batch() -> None:
     batch = drawn(bands_cube(times=12), plan=replace(PLAN, edge=16))(0)
     predictor = embed.train({"a": bands_cube(times=12)}, replace(RECIPE, steps=1))
-    task = training.SensorTask(predictor.card, RECIPE.losses)
+    task = tasks.SensorTask(predictor.card, RECIPE.losses)
     with torch.no_grad():
         before = task(predictor.module, batch).item()
     fit(predictor.module, lambda _: batch, Config(steps=80, rate=1e-2), loss=task)

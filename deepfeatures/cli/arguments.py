@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from deepfeatures.settings import checked_name
 
@@ -33,6 +34,18 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def assigned(text: str) -> tuple[str, float]:
+    """Take a name and its number, NAME=NUMBER."""
+    left, _, right = text.partition("=")
+    try:
+        number = float(right)
+    except ValueError:
+        number = math.nan
+    if not left.strip() or not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER, such as x=0.5")
+    return left.strip(), number
 
 
 def spread(command: argparse.ArgumentParser) -> None:

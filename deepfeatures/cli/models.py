@@ -68,7 +68,8 @@ def _embedding(command: argparse.ArgumentParser) -> None:
         help="models that a fusion joins, the optical one first",
     )  # fmt: skip
     command.add_argument(
-        "--loss", nargs="+", action="extend", type=_weight, default=[], metavar="NAME=WEIGHT",
+        "--loss", nargs="+", action="extend", type=arguments.assigned, default=[],
+        metavar="NAME=WEIGHT",
         help=f"weights of the loss: {', '.join(f'{k}={v:g}' for k, v in LOSSES.items())}",
     )  # fmt: skip
     command.add_argument("--seed", type=int, default=plain.seed)
@@ -99,16 +100,6 @@ def _evaluation(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument("--out", metavar="FOLDER", help="write the table and a picture")
     command.set_defaults(run=evaluation)
-
-
-def _weight(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name.strip(), float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no weight; write NAME=WEIGHT, such as ssim=0.5"
-        ) from None
 
 
 def embedding(args: argparse.Namespace, ws: Workspace) -> Answer:

@@ -56,7 +56,7 @@ def _which(command: argparse.ArgumentParser, *, required: bool) -> None:
     which.add_argument("--set", metavar="SET", help="a set: research, vegetation, water, soil, ...")
     which.add_argument("--all", action="store_true", help="all that the bands of the cube allow")
     command.add_argument(
-        "--constant", nargs="+", action="extend", type=_constant, default=[],
+        "--constant", nargs="+", action="extend", type=arguments.assigned, default=[],
         metavar="NAME=VALUE", help="constants that differ from the catalogue's: L=0.5 ...",
     )  # fmt: skip
 
@@ -77,16 +77,6 @@ def _compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", metavar="FOLDER", help="write tables and a picture")
     command.set_defaults(run=report)
-
-
-def _constant(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name.strip(), float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no constant; write NAME=VALUE, such as L=0.5"
-        ) from None
 
 
 def indices(args: argparse.Namespace, ws: Workspace) -> Answer:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deepfeatures.bands import BANDS
 from deepfeatures.embed.data import Block, Series
+from deepfeatures.embed.sensors import Disturbance
 
 MARGIN = 60.0
 """Days before and after a patch from which other sensors are taken."""
@@ -86,7 +87,13 @@ class Batch:
 
 
 def batches(
-    draw: Draw, channels: Sequence[str], plan: Plan, *, seed: int, origin: float
+    draw: Draw,
+    channels: Sequence[str],
+    disturbance: Disturbance,
+    plan: Plan,
+    *,
+    seed: int,
+    origin: float,
 ) -> Callable[[int], Batch]:
     """Give the function that makes batch number 0, 1, 2, ...
 
@@ -96,6 +103,8 @@ def batches(
         Gives a block of a cube.
     channels
         Names of the channels of the blocks; haze falls with their wavelength.
+    disturbance
+        Of the sensor of the blocks.
     plan
         Sizes.
     seed
@@ -113,7 +122,7 @@ def batches(
         rng = np.random.default_rng([seed, 1, step])
         chosen = [block(first + int(rng.integers(plan.pool))) for _ in range(plan.size)]
         patches = [patch(one, plan, rng) for one in chosen]
-        return augment(patches, channels, rng, origin=origin)
+        return augment(patches, channels, disturbance, rng, origin=origin)
 
     return batch
 
@@ -176,27 +185,30 @@ def _padded(one: Block, plan: Plan) -> Block:
 
 
 def augment(
-    patches: list[Block], channels: Sequence[str], rng: np.random.Generator, *, origin: float
+    patches: list[Block],
+    channels: Sequence[str],
+    disturbance: Disturbance,
+    rng: np.random.Generator,
+    *,
+    origin: float,
 ) -> Batch:
     """Change patches in physically meant ways and hide some of their dates.
 
-    Per patch: gain (25 %) and offset (0.015) per channel, time reversed, day distances stretched,
-    season shifted, some dates under haze or shadow that the mask does not know, a share of the
-    dates hidden, another sensor missing or some of its dates. The target stays free of haze and
-    shadow.
+    Per patch: gain and offset per channel, noise, time reversed, day distances stretched, season
+    shifted, some dates under haze or shadow that the mask does not know, a share of the dates
+    hidden, another sensor missing or some of its dates. The target stays free of haze, shadow and
+    noise.
     """
     values = np.stack([p.values for p in patches])  # (batch, time, channel, y, x)
     valid = np.stack([p.valid for p in patches]) & np.isfinite(values).all(axis=2)
     when = np.stack([p.days for p in patches]) - origin
-    batch, time, channel = values.shape[:3]
-    gain = 1 + rng.uniform(-0.25, 0.25, (batch, 1, channel, 1, 1))
-    offset = rng.uniform(-0.015, 0.015, (batch, 1, channel, 1, 1))
-    plain = rng.random((batch, 1, 1, 1, 1)) < 0.4
-    target = np.where(plain, values, values * gain + offset)
-    target = np.where(valid[:, :, None], target, 0.0).astype(np.float32)
-    dim = veiled(target, channels, rng, share=rng.choice([0.0, 0.1, 0.25], (batch, 1, 1)))
-    dim = noisy(dim, rng)
-    hidden = rng.random((batch, time)) < rng.uniform(0.05, 0.6, (batch, 1))
+    target = np.where(valid[:, :, None], shifted(values, disturbance, rng), 0.0)
+    target = target.astype(np.float32)
+    dim = target
+    if disturbance.veiled:
+        dim = veiled(target, channels, rng, share=rng.choice([0.0, 0.1, 0.25], (len(when), 1)))
+    dim = noisy(dim, disturbance, rng)
+    hidden = rng.random(when.shape) < rng.uniform(0.05, 0.6, (len(when), 1))
     seen = valid & ~hidden[:, :, None, None]
     clock = _clock(when, rng)
     others = {
@@ -208,14 +220,11 @@ def augment(
         array[back] = array[back, ::-1]
     when = clock(when)
     when[back] = when[back, ::-1]
-    return Batch(
-        torch.from_numpy(np.where(seen[:, :, None], dim, 0.0).astype(np.float32)),
-        torch.from_numpy(seen.astype(np.float32)),
-        torch.from_numpy(when.astype(np.float32)),
-        torch.from_numpy(target),
-        torch.from_numpy(valid.astype(np.float32)),
-        others,
+    dim = np.where(seen[:, :, None], dim, 0.0)
+    values_, seen_, days, target_, known = (
+        torch.from_numpy(one.astype(np.float32)) for one in (dim, seen, when, target, valid)
     )
+    return Batch(values_, seen_, days, target_, known, others)
 
 
 @dataclass(frozen=True)
@@ -263,18 +272,30 @@ def _other(series: list[Series], clock: _Clock, origin: float, rng: np.random.Ge
     )
 
 
-def noisy(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add the noise of sensor and of atmospheric correction to ``(batch, time, channel, y, x)``.
+def shifted(
+    values: NDArray[np.float32], disturbance: Disturbance, rng: np.random.Generator
+) -> NDArray[np.floating]:
+    """Change gain and offset per channel of most patches ``(batch, time, channel, y, x)``."""
+    one = (len(values), 1, values.shape[2], 1, 1)
+    gain = 1 + rng.uniform(-disturbance.gain, disturbance.gain, one)
+    offset = rng.uniform(-disturbance.offset, disturbance.offset, one)
+    plain = rng.random((len(values), 1, 1, 1, 1)) < 0.4
+    return np.where(plain, values, values * gain + offset)
 
-    Half of the patches get noise of each pixel (up to 0.01), half an error of each date and
-    channel: 2 % of the value and 0.003.
+
+def noisy(
+    values: NDArray[np.float32], disturbance: Disturbance, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Add the noise of sensor and processing to ``(batch, time, channel, y, x)``.
+
+    Half of the patches get noise of each pixel, half an error of each date and channel.
     """
     batch, time, channel = values.shape[:3]
     one = (batch, 1, 1, 1, 1)
-    grain = rng.uniform(0, 0.01, one) * (rng.random(one) < 0.5)
+    grain = rng.uniform(0, disturbance.grain, one) * (rng.random(one) < 0.5)
     grains = rng.standard_normal(values.shape, np.float32) * grain.astype(np.float32)
     dates = (rng.random(one) < 0.5) * rng.normal(0, 1, (2, batch, time, channel, 1, 1))
-    result = values * (1 + 0.02 * dates[0]) + 0.003 * dates[1] + grains
+    result = values * (1 + disturbance.scale * dates[0]) + disturbance.shift * dates[1] + grains
     return result.astype(np.float32)
 
 
@@ -295,9 +316,10 @@ def veiled(
     power = rng.uniform(0, 1.3, (*shape, 1))
     weight = np.exp(rng.uniform(np.log(0.02), np.log(0.5), (*shape, 1)))
     weight = weight * (waves / 490.0) ** -power
-    chance = rng.random((*shape, 1))
-    hazy, dark = chance < share * 0.65, (chance >= share * 0.65) & (chance < share)
-    keep = np.where(hazy, 1 - weight, np.where(dark, rng.uniform(0.35, 0.85, (*shape, 1)), 1.0))
-    light = np.where(hazy, 0.6 * weight, 0.0)
+    chance = rng.random(shape)
+    hazy, under = chance < share * 0.65, chance < share
+    keep = np.where(under[..., None], rng.uniform(0.35, 0.85, (*shape, 1)), 1.0)
+    keep = np.where(hazy[..., None], 1 - weight, keep)
+    light = np.where(hazy[..., None], 0.6 * weight, 0.0)
     veil = values * keep[..., None, None] + light[..., None, None]
     return veil.astype(np.float32)

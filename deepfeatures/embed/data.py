@@ -94,13 +94,16 @@ def read(
         The window.
     """
     variable, dim = contract.MAIN[contract.kind(ds)]
-    part = ds[[variable, "valid"]].isel(time=times)
+    # in one selection: only then does the store get the slices, and decodes no whole shards
+    at = [contract.channels(ds).index(name) for name in channels]
+    part = ds[[variable, "valid"]].isel({"time": times, "y": rows, "x": columns, dim: at})
     names = [name for name in sensors or {} if has(ds, name)]
     for name in names:
         sensor = SENSORS[name]
         when = nearby(days(ds, sensor.time), days(part), (sensors or {})[name])
-        part[sensor.variable] = ds[sensor.variable].isel({sensor.time: when})
-    part = part.isel(y=rows, x=columns).sel({dim: list(channels)}).compute(scheduler="threads")
+        cut = {sensor.time: when, "y": rows, "x": columns}
+        part[sensor.variable] = ds[sensor.variable].isel(cut)
+    part = part.compute(scheduler="threads")
     values = part[variable].transpose("time", dim, "y", "x").values.astype(np.float32, copy=False)
     others = {name: _series(part, name) for name in sensors or {}}
     return Block(values, part["valid"].values == USABLE, days(part), others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -32,7 +33,7 @@ class Recipe:
     sensor: str = MAIN
     """Sensor of a one-sensor model, a key of `SENSORS`."""
     channels: tuple[str, ...] = ()
-    """Bands, indices or expressions that go in; empty: those of the sensor."""
+    """Bands, indices or expressions that go in; empty: those of the sensor, or of the encoder."""
     features: int = 6
     """Numbers per pixel and date."""
     preset: str = "base"
@@ -70,9 +71,23 @@ class Recipe:
             raise ValueError("a fusion needs two encoders or more; name their checkpoints")
 
     def settled(self) -> Self:
-        """Give the recipe with the sensor's channels in the place of none."""
+        """Give the recipe with the sensor's channels in the place of none.
+
+        A fusion takes those of its encoders.
+        """
+        if self.kind == "fusion":
+            if self.channels:
+                raise ValueError("a fusion takes the channels of its encoders; name none")
+            return self
         return replace(self, channels=self.channels or SENSORS[self.sensor].channels)
 
     def told(self) -> dict[str, Any]:
-        """Give the recipe as plain data for JSON; of the encoders' files only the names."""
-        return asdict(self) | {"encoders": [Path(file).stem for file in self.encoders]}
+        """Give the recipe as plain data for JSON; of the encoders' files names and checksums."""
+        encoders = {Path(file).stem: _checksum(Path(file)) for file in self.encoders}
+        return asdict(self) | {"encoders": encoders}
+
+
+def _checksum(file: Path) -> str:
+    """Give the SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from os import PathLike
@@ -16,23 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepfeatures import __version__, fit, indices, latent, runs
-from deepfeatures.embed import augment, data, scores
-from deepfeatures.embed.fusion import Fusion, Seen, nearest, taken
+from deepfeatures.embed import augment, data, draws, scores
+from deepfeatures.embed.fusion import Fusion
 from deepfeatures.embed.inputs import Preparation, Scaling, limits, required
-from deepfeatures.embed.losses import Explained, Reconstruction
 from deepfeatures.embed.model import Projection
 from deepfeatures.embed.recipe import PRESETS, Recipe
-from deepfeatures.embed.sensors import FAR, MAIN, SENSORS
+from deepfeatures.embed.sensors import MAIN, SENSORS
+from deepfeatures.embed.tasks import PLAN, ROUNDING, FusionTask, SensorTask
 from deepfeatures.embed.temporal import ORIGIN, Temporal
 from deepfeatures.indices.ranges import SETS
-from deepfeatures.predictor import Card, Predictor, choose_device, network, read_card
-from deepfeatures.tiles import Tile
+from deepfeatures.predictor import Card, Predictor, choose_device, network
 
 SAMPLE = 200_000
 """Pixel-dates from which means, spreads and axes are computed."""
-
-ROUNDING = 1 / 127
-"""Step of the stored features: what the network learns to live with."""
 
 LICENCE = "MIT"
 """Licence of the weights that this package trains."""
@@ -48,26 +44,11 @@ LIMITATIONS = (
     "thick cloud that the mask does not know they tell the cloud."
 )
 
-PLAN = augment.Plan()
-"""Sizes of the batches."""
-
-CENTRE = 8
-"""Pixels along an edge of the middle of a patch, where it is judged."""
-
-LENGTHS = {"s2": 40, "s1": 40, "lst": 32}
-"""Dates of a patch."""
-
-PLAIN = {"mae": 20.0, "sam": 0.0, "ssim": 0.0, "indices": 0.0}
-"""Weights of the loss of other sensors in a fusion."""
-
 AVERAGE = 0.998
 """Decay of the moving average of the weights that is kept."""
 
 VALIDATION = 8
 """Batches on which a training is judged."""
-
-REAL = 1 / 3
-"""Share of the draws that are of real cubes where there are simulated ones as well."""
 
 METERED = 100
 """Steps between two readings of the energy meter."""
@@ -174,7 +155,8 @@ def train(
     }
     training = told | more | {
         "versions": versions,
-        "cost": asdict(read()),
+        # of a training in several sittings the folder knows the sum
+        "cost": (runs.result(folder) if folder else {}).get("cost", asdict(read())),
         "scores": _scores(predictor, cubes, recipe.held_out, test or {}),
     }  # fmt: skip
     predictor = Predictor(replace(predictor.card, training=training), predictor.module.cpu())
@@ -236,7 +218,7 @@ def _temporal(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     axes = latent.pca(rows, n=recipe.features)
     module.start(*_whitened(axes, rows), torch.from_numpy(axes.mean))
     task = SensorTask(card, recipe.losses).to(job.device)
-    history = _fitted(job, module, task, _draw_sensor)
+    history = _fitted(job, module, task, draws.one_sensor)
     return Predictor(card, module), {"pixel_dates": len(rows), "history": history}
 
 
@@ -248,86 +230,24 @@ def _explained(recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name in SETS["research"] if name in possible)
 
 
-class SensorTask:
-    """The loss of a network of one sensor."""
-
-    def __init__(self, card: Card, weights: Mapping[str, float]) -> None:
-        self.prepare = Preparation(card.channels, card.scaling, card.sensor)
-        self.cost = Reconstruction(self.prepare, weights)
-        self.weight = weights["indices"]
-        self.explained = Explained(card.explained, self.prepare.inputs) if card.explained else None
-        self.inner = (PLAN.edge - CENTRE) // 2
-
-    def to(self, device: torch.device) -> SensorTask:
-        """Move what it holds."""
-        self.prepare.to(device)
-        return self
-
-    def __call__(self, module: torch.nn.Module, batch: augment.Batch) -> Tensor:
-        """Give the loss of a batch, judged in the centre of its patches."""
-        x = self.prepare(batch.values) * batch.seen.unsqueeze(2)
-        assert isinstance(module, Temporal)
-        z = rounded(module(x, batch.seen, batch.days, self.inner), module.training)
-        target, known, seen = (
-            inside(part, self.inner) for part in (batch.target, batch.known, batch.seen)
-        )
-        total = self.cost(module.decode(z), self.prepare(target), known, seen)
-        if self.explained and module.explain is not None:
-            read = module.explain(z.movedim(2, -1)).movedim(-1, 2)
-            total = total + self.weight * self.explained(read, target, known, seen)
-        return total
-
-
-def _draw_sensor(cubes: Cubes, recipe: Recipe) -> augment.Draw:
-    """Give the function that draws blocks of the sensor from the places to learn from."""
-    inputs = required(recipe.channels)
-    where = _places(cubes, recipe.held_out)
-
-    def draw(rng: np.random.Generator) -> data.Block:
-        ds, tile = where(rng)
-        return data.seen_by(ds, recipe.sensor, inputs, tile.core)
-
-    return draw
-
-
-def _places(
-    cubes: Cubes, held_out: float
-) -> Callable[[np.random.Generator], tuple[xr.Dataset, Tile]]:
-    """Give the function that draws a cube and a place to learn from.
-
-    Where there are real and simulated cubes, `REAL` of the draws are real: simulations are cheap to
-    make in numbers, but their noise and haze are only what somebody thought of.
-    """
-    sources = [(ds, data.places(ds, held_out=held_out)[0]) for ds in cubes.values()]
-    simulated = np.array([ds.attrs.get("simulated") == "true" for ds, _ in sources])
-    chance = np.full(len(sources), 1 / len(sources))
-    if simulated.any() and not simulated.all():
-        chance = np.where(simulated, (1 - REAL) / simulated.sum(), REAL / (~simulated).sum())
-
-    def draw(rng: np.random.Generator) -> tuple[xr.Dataset, Tile]:
-        ds, learn = sources[int(rng.choice(len(sources), p=chance))]
-        return ds, learn[int(rng.integers(len(learn)))]
-
-    return draw
-
-
 # --- several sensors ---
 
 
 def _fusion(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     """Train the layers that join the features of encoders, which stay as they are."""
-    recipe = job.recipe
-    parts = {one.card.sensor: one for one in map(Predictor.load, recipe.encoders)}
-    if next(iter(parts)) != MAIN or len(parts) != len(recipe.encoders):
+    parts = {one.card.sensor: one for one in map(Predictor.load, job.recipe.encoders)}
+    if next(iter(parts)) != MAIN or len(parts) != len(job.recipe.encoders):
         raise ValueError(
             f"the encoders are of {', '.join(parts)}; give one of {MAIN} first, then one of each "
             "other sensor"
         )
     first = parts[MAIN].card
+    recipe = replace(job.recipe, channels=first.channels)
+    job = replace(job, recipe=recipe)
     others = ", ".join(SENSORS[sensor].title for sensor in parts if sensor != MAIN)
     card = replace(
         _card(recipe, name, first.scaling),
-        channels=first.channels, halo=max(one.halo for one in parts.values()),
+        halo=max(one.halo for one in parts.values()),
         context=first.context, encoders={sensor: _slim(one) for sensor, one in parts.items()},
         description=(
             f"{recipe.features} bounded numbers at each date of {SENSORS[MAIN].title}, joined from "
@@ -340,82 +260,14 @@ def _fusion(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     for sensor, one in parts.items():
         module.encoders[sensor].load_state_dict(one.module.state_dict())
     task = FusionTask(card, recipe.losses).to(job.device)
-    job = replace(job, recipe=replace(recipe, channels=first.channels))
 
     def draw(cubes: Cubes, asked: Recipe) -> augment.Draw:
-        return _draw_fusion(cubes, asked, task.sensors)
+        return draws.several(cubes, asked, task.sensors)
 
-    some = augment.batches(
-        draw(job.cubes, job.recipe), required(first.channels), PLAN, seed=recipe.seed, origin=ORIGIN
-    )
+    some = _batches(draw(job.cubes, recipe), recipe)
     _start_fusion(module, task, [some(step) for step in range(4)], recipe.features)
     history = _fitted(job, module, task, draw)
     return Predictor(card, module), {"history": history}
-
-
-class FusionTask:
-    """The loss of a fusion: each sensor told from the joined features, at equal weights."""
-
-    def __init__(self, card: Card, weights: Mapping[str, float]) -> None:
-        cards = {sensor: read_card(told) for sensor, told in card.encoders.items()}
-        self.sensors = [sensor for sensor in cards if sensor != MAIN]
-        self.inner = (PLAN.edge - CENTRE) // 2
-        self.prepare = {
-            sensor: Preparation(one.channels, one.scaling, sensor) for sensor, one in cards.items()
-        }
-        self.costs = {
-            sensor: Reconstruction(prepare, weights if sensor == MAIN else PLAIN)
-            for sensor, prepare in self.prepare.items()
-        }
-
-    def to(self, device: torch.device) -> FusionTask:
-        """Move what it holds."""
-        for prepare in self.prepare.values():
-            prepare.to(device)
-        return self
-
-    def seen(self, batch: augment.Batch) -> dict[str, Seen]:
-        """Give what the encoders take of a batch."""
-        found = {MAIN: (batch.values, batch.seen, batch.days)}
-        found |= {name: (one.values, one.seen, one.days) for name, one in batch.others.items()}
-        return {
-            name: Seen(self.prepare[name](values) * seen.unsqueeze(2), seen, days)
-            for name, (values, seen, days) in found.items()
-        }
-
-    def __call__(self, module: torch.nn.Module, batch: augment.Batch) -> Tensor:
-        """Give the loss of a batch, judged in the centre of its patches."""
-        assert isinstance(module, Fusion)
-        given = self.seen(batch)
-        with torch.no_grad():
-            found = module.encode(given, self.inner)
-        z = rounded(module.fuse(found), module.training)
-        target, known, seen = (
-            inside(part, self.inner) for part in (batch.target, batch.known, batch.seen)
-        )
-        total = self.costs[MAIN](module.decode(z), self.prepare[MAIN](target), known, seen)
-        for name in self.sensors:
-            one = given[name]
-            index, gap = nearest(one.days, batch.days)
-            near = (gap.abs() <= FAR).float()[:, :, None, None]
-            at = taken(inside(one.there, self.inner), index) * near
-            there = taken(inside(one.values, self.inner), index)
-            # a date told twice, seen or not, weighs like one that was seen
-            total = total + self.costs[name](module.tell(z, name), there, at, at)
-        return total
-
-
-def _draw_fusion(cubes: Cubes, recipe: Recipe, sensors: Sequence[str]) -> augment.Draw:
-    """Give the function that draws blocks of all sensors from the places to learn from."""
-    where = _places(cubes, recipe.held_out)
-    inputs, everything = required(recipe.channels), dict.fromkeys(sensors, data.ALL)
-
-    def draw(rng: np.random.Generator) -> data.Block:
-        ds, tile = where(rng)
-        rows, columns = tile.core
-        return data.read(ds, inputs, sensors=everything, rows=rows, columns=columns)
-
-    return draw
 
 
 def _start_fusion(module: Fusion, task: FusionTask, some: list[augment.Batch], count: int) -> None:
@@ -453,16 +305,11 @@ def _fitted(
 ) -> list[dict[str, float]]:
     """Run the training loop."""
     recipe = job.recipe
-    plan = replace(PLAN, length=LENGTHS[recipe.sensor])
-    channels = required(recipe.channels)
-    drawn = augment.batches(
-        draw(job.cubes, recipe), channels, plan, seed=recipe.seed, origin=ORIGIN
-    )
+    drawn = _batches(draw(job.cubes, recipe), recipe)
     validate = None
     if job.validation:
-        judged = replace(recipe, held_out=0.0)
-        source = draw(job.validation, judged)
-        other = augment.batches(source, channels, plan, seed=recipe.seed + 10_000, origin=ORIGIN)
+        judged = replace(recipe, held_out=0.0, seed=recipe.seed + 10_000)
+        other = _batches(draw(job.validation, judged), judged)
         kept = [other(step).to(job.device) for step in range(VALIDATION)]
 
         def validate(network: torch.nn.Module) -> float:
@@ -477,14 +324,10 @@ def _fitted(
     )  # fmt: skip
 
 
-def rounded(latent_: Tensor, training: bool) -> Tensor:  # noqa: FBT001
-    """Add the noise of rounding to int8 while training."""
-    return latent_ + (torch.rand_like(latent_) - 0.5) * ROUNDING if training else latent_
-
-
-def inside(values: Tensor, inner: int) -> Tensor:
-    """Cut `inner` px off the edges of ``(.., y, x)``."""
-    return values[..., inner:-inner, inner:-inner] if inner else values
+def _batches(draw: augment.Draw, recipe: Recipe) -> Callable[[int], augment.Batch]:
+    """Give the function that makes the batches of a recipe."""
+    sensor, inputs = SENSORS[recipe.sensor], required(recipe.channels)
+    return augment.batches(draw, inputs, sensor.disturbance, PLAN, seed=recipe.seed, origin=ORIGIN)
 
 
 def _scaled(job: Job) -> tuple[Scaling, NDArray[np.float64]]:

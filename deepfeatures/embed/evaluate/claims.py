@@ -59,7 +59,8 @@ def claims(table: pd.DataFrame, subject: str) -> list[Claim]:
     near = [n for n in names if n.startswith(f"PCA {size} of ")]
     goals = [("withheld", "linear interpolation", 0.7), ("withheld", "median of five dates", 0.8)]
     goals += [("withheld", name, 0.8) for name in near]
-    goals += [(task, name, goal) for name in plain for task, goal in (("seen", 1.0), ("haze", 0.5))]
+    kept = (("seen", 1.0), ("seen, clear targets", 1.0), ("haze", 0.5))
+    goals += [(task, name, goal) for name in plain for task, goal in kept]
     goals += [(t, n, 0.0) for n in plain for t in TASKS if TASKS[t].group == "probes"]
     found = []
     for region in dict.fromkeys(short["region"]):

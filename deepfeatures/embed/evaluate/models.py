@@ -108,7 +108,7 @@ def _window(
 ) -> Place:
     """Take the middle of a cube, or of its western or eastern half."""
     height, width = ds.sizes["y"], ds.sizes["x"]
-    first, last = 0, width
+    region, first, last = name, 0, width
     if half is not None:
         cut = (width - GAP) // 2
         first, last = ((0, cut), (width - cut, width))[half]
@@ -121,6 +121,6 @@ def _window(
     y = max((height - EDGE) // 2, 0)
     x = max(first, (first + last - EDGE) // 2)
     return place(
-        ds, name, channels, sensors=contexts,
+        ds, name, channels, region=region, sensors=contexts,
         rows=slice(y, min(y + EDGE, height)), columns=slice(x, min(x + EDGE, last)),
     )  # fmt: skip

@@ -95,7 +95,8 @@ def place(
     ds
         Band cube.
     name, region
-        See `Place`; the region is ``simulated`` for simulated cubes and else the name.
+        See `Place`; simulated cubes are of the region ``simulated``, others, if it is not named, of
+        their own.
     channels
         Bands to take.
     sensors
@@ -115,7 +116,7 @@ def place(
     events = _events(part)
     return Place(
         name=name,
-        region=region or ("simulated" if simulated else name),
+        region="simulated" if simulated else region or name,
         channels=tuple(channels),
         block=block,
         strict=block.valid & _refined(part, block, channels),

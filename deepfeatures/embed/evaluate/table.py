@@ -40,6 +40,7 @@ _ERROR = "mean absolute error of reflectance"
 _MOVED = "distance moved / spread of features"
 TASKS: dict[str, Task] = {
     "seen": Task("bands", _ERROR, False),
+    "seen, clear targets": Task("bands", _ERROR, False),
     "withheld": Task("bands", _ERROR, False),
     "withheld, clear targets": Task("bands", _ERROR, False),
     "withheld, strict mask": Task("bands", _ERROR, False),
@@ -58,7 +59,7 @@ TASKS: dict[str, Task] = {
     "event": Task("time", "median error of the date of an event [d]", False),
     "event near": Task("time", "share of events dated within 15 d", True),
 }
-"""Task -> what it measures. ``withheld``: hidden and judged with the mask as delivered; ``clear
+"""Task -> what it measures. ``seen`` and ``withheld``: judged with the mask as delivered; ``clear
 targets``: the same, judged only where a test in time finds no haze or shadow; ``strict mask``:
 nobody sees, and nobody is judged on, what that test finds."""
 
@@ -238,9 +239,11 @@ def _event_scores(gaps: Floats) -> dict[str, float]:
 
 def _seen(each: Representation, place: Place, seed: int, whole: bool) -> Iterator[Row]:
     forms = {each.name: False} | ({f"{each.name} int8": True} if whole and each.step else {})
+    delivered = usable(place.block.values, place.block.valid)
+    targets = {"seen": delivered, "seen, clear targets": place.strict}
     for name, int8 in forms.items():
-        value = _mean(withheld.seen_errors(place.block, each, int8=int8))
-        yield Row("seen", place.region, place.name, name, each.size, value, seed)
+        for task, gaps in withheld.seen_errors(place.block, each, targets, int8=int8).items():
+            yield Row(task, place.region, place.name, name, each.size, _mean(gaps), seed)
 
 
 def _told(place: Place, tellers: dict[str, withheld.Teller], size: int, seed: int) -> Iterator[Row]:

@@ -99,13 +99,21 @@ def hidden_errors(
     return found
 
 
-def seen_errors(block: Block, representation: Representation, *, int8: bool = False) -> Floats:
+def seen_errors(
+    block: Block,
+    representation: Representation,
+    targets: Mapping[str, Mask] | None = None,
+    *,
+    int8: bool = False,
+) -> dict[str, Floats]:
     """Give the mean absolute error of each clear date told from its own features.
 
     Parameters
     ----------
     block, representation
         Where, and by what.
+    targets
+        As for `hidden_errors`.
     int8
         Whether the features are rounded to their quantisation before.
     """
@@ -115,7 +123,9 @@ def seen_errors(block: Block, representation: Representation, *, int8: bool = Fa
         z = representation.rounded(z)
     if representation.decode is None:
         raise ValueError(f"{representation.name!r} can not be decoded; take one with a decoder")
-    return errors(representation.decode(z), block.values[clear], seen[clear])
+    told = representation.decode(z)
+    wanted = {"all": seen} if targets is None else {k: seen & v for k, v in targets.items()}
+    return {name: errors(told, block.values[clear], mask[clear]) for name, mask in wanted.items()}
 
 
 def errors(told: Floats, values: Floats, targets: Mask) -> Floats:
