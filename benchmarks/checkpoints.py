@@ -32,7 +32,7 @@ UNSEEN = range(900, 903)
 """Seeds of those that the finished model is scored on."""
 EDGE, SIZE, GAP = 64, 128, 4
 """Window of a landscape, the landscape, and the columns between two halves [px]."""
-STEPS = 1600
+STEPS = 2400
 """Steps of the largest training."""
 SHIPS = ("pca", "optical", "fused")
 """Models that come with the package."""
@@ -65,7 +65,7 @@ def recipes(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
     return {
         "pca": replace(plain, kind="pca"),
         "optical": plain,
-        "s2": replace(plain, features=9),
+        "s2": replace(plain, features=9, series=_files(runs, "optical")[0]),
         "s1": replace(half, sensor="s1", features=2, preset="small"),
         "fused": replace(half, kind="fusion", features=7, encoders=_files(runs, "s2", "s1")),
     }
@@ -75,18 +75,19 @@ def trials(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
     """Give name -> recipe of what is trained to learn from: what each part is good for."""
     plain = Recipe(seed=seed, steps=steps, held_out=0.0)
     half = replace(plain, steps=steps // 2)
+    coded = replace(plain, series=_files(runs, "optical")[0])
     return {
         # a third sensor: one more encoder and one more fusion, nothing else is trained again
         "lst": replace(half, sensor="lst", features=1, preset="small"),
         "thermal": replace(
             half, kind="fusion", features=8, encoders=_files(runs, "s2", "s1", "lst")
         ),
-        "without_indices": replace(plain, losses=LOSSES | {"indices": 0.0}),
+        "without_indices": replace(coded, losses=LOSSES | {"indices": 0.0}),
         "without_angle": replace(plain, losses=LOSSES | {"sam": 0.0}),
         "with_ssim": replace(plain, losses=LOSSES | {"ssim": 1.0}),
         "small": replace(plain, preset="small"),
         "large": replace(plain, preset="large"),
-        **{f"k{k}": replace(plain, features=k) for k in (3, 4, 7, 16)},
+        **{f"k{k}": replace(coded, features=k) for k in (3, 4, 7, 16)},
     }
 
 

@@ -17,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from deepfeatures.embed.cleaning import Inner, cropped
 from deepfeatures.embed.data import Series
 from deepfeatures.embed.fusion import Seen
 from deepfeatures.embed.inputs import Preparation, Scaling
 from deepfeatures.embed.model import NETWORKS
 from deepfeatures.embed.sensors import MAIN
-from deepfeatures.embed.temporal import ORIGIN, Inner, cropped
+from deepfeatures.embed.temporal import ORIGIN
 
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the checkpoints that come with the package."""

@@ -27,6 +27,8 @@ FLOORS = [
         "embed.model",
         "embed.fusion",
         "embed.temporal",
+        "embed.cleaning",
+        "embed.coding",
         "embed.sensors",
         "meteo",
         "nbar",

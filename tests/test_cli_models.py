@@ -65,6 +65,16 @@ def test_a_fusion_from_the_command_line(ws: Workspace, capsys: Capture) -> None:
         assert catalogue.info(ws, f"{name}-both")["dims"]["feature"] == 7
 
 
+def test_another_code_of_a_series_from_the_command_line(ws: Workspace, capsys: Capture) -> None:
+    said(capsys, ws, *TRAIN, "--cubes", "plain", "--out", "six")
+    three = (*TRAIN, "--cubes", "plain", "--series", "six", "--features", "3", "--out", "three")
+    said(capsys, ws, *three)
+    card = json.loads(said(capsys, ws, "model", "info", "three", "--json"))
+    assert len(card["features"]) == 3
+    assert list(card["training"]["recipe"]["series"]) == ["six"]
+    assert "'none'" in refused(capsys, ws, *TRAIN, "--series", "none", "--out", "four")
+
+
 def test_the_same_name_is_not_trained_otherwise(ws: Workspace, capsys: Capture) -> None:
     words = (*TRAIN, "--cubes", "plain", "--out", "again")
     said(capsys, ws, *words)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from deepfeatures.embed.cleaning import Cleaning, _Line
 from deepfeatures.embed.fusion import FAR, Fusion, Seen, around, nearest
 from deepfeatures.embed.recipe import PRESETS
-from deepfeatures.embed.temporal import Temporal, _Line
+from deepfeatures.embed.temporal import Temporal
 
 BUDGET = 150_000
 """Multiply-adds per pixel and date."""
@@ -41,7 +42,7 @@ def series(
 # --- one sensor ---
 
 
-def plainly(module: Temporal, query: Tensor, token: Tensor, own: Tensor, mask: Tensor,
+def plainly(module: Cleaning, query: Tensor, token: Tensor, own: Tensor, mask: Tensor,
             days: Tensor, turn: int, guess: Tensor | None = None) -> Tensor:  # fmt: skip
     """Look from each date at each other one, with loops: the formula that blocks compute."""
     heads, size = module.heads, token.shape[-1] // module.heads
@@ -89,7 +90,7 @@ def plainly(module: Temporal, query: Tensor, token: Tensor, own: Tensor, mask: T
 @settings(max_examples=4, deadline=None)
 @torch.no_grad()
 def test_attention_in_blocks_equals_the_plain_formula(time: int, context: int) -> None:
-    module = network(context=context)
+    module = network(context=context).cleaning
     values, mask, days = series(time, batch=2, edge=2)
     values, mask = (values * mask.unsqueeze(2)).movedim(2, -1), mask.unsqueeze(-1)
     generator = torch.Generator().manual_seed(time)
@@ -102,15 +103,15 @@ def test_attention_in_blocks_equals_the_plain_formula(time: int, context: int) -
     memory = module._headed(key + keyed), module._headed(value), line.when(4)
     weight, bias = module._asking(module.again)
     query = weight @ line.cut(given[:16]) + bias.unsqueeze(1)
-    owned = (torch.cat(weights) @ given)[:6]
-    guess = torch.randn(6, query.shape[1], generator=generator)
+    owned = (torch.cat(weights) @ given)[:10]
+    guess = torch.randn(10, query.shape[1], generator=generator)
     doubting, keys = module._doubting(line.cut(given[:16]), guess, key + keyed, owned)
     guess = line.unlaid(guess).unflatten(-1, (2, 2)).movedim(2, -1)
     for turn in range(2):
         near = module.nearness[turn](line.gaps) + line.closed
         asked = ((query, memory[0]), (doubting, keys))[turn]
         mixed, away = module._look(*asked, *memory[1:], line, near)
-        total, mean, _, rest = mixed.split([1, 6, 1, 16 // module.heads], 1)
+        total, mean, _, rest = mixed.split([1, 10, 1, 16 // module.heads], 1)
         found = torch.cat([*(part.flatten(0, 1) for part in (total, mean)), away,
                            rest.flatten(0, 1)])  # fmt: skip
         found = line.unlaid(found).unflatten(-1, (2, 2)).movedim(2, -1)
@@ -118,7 +119,7 @@ def test_attention_in_blocks_equals_the_plain_formula(time: int, context: int) -
         asking = module.again(token)
         expected = plainly(module, asking, token, own, mask, days, turn, guess if turn else None)
         heads = module.heads
-        away = slice(heads * 7, heads * 8)
+        away = slice(heads * 11, heads * 12)
         expected[..., away] = expected[..., away].clamp(-6, 6)
         torch.testing.assert_close(found, expected, atol=5e-5, rtol=1e-3)
 
@@ -218,14 +219,39 @@ def test_operations_stay_within_the_budget(preset: str) -> None:
 def test_the_start_is_the_linear_map_where_a_date_is_seen() -> None:
     torch.manual_seed(0)
     module = Temporal(10, 6, width=16).eval()
-    forth = torch.linalg.qr(torch.randn(10, 10))[0][:6] / 3
-    module.start(forth, torch.linalg.pinv(forth), torch.zeros(10))
+    turn = torch.linalg.qr(torch.randn(10, 10))[0] / 3
+    forth, back = turn[:6], torch.linalg.pinv(turn[:6])
+    module.cleaning.start(turn, torch.linalg.inv(turn), torch.zeros(10))
+    module.coding.start(forth, back, torch.zeros(10))
     values, seen, days = series(9)
     seen[:] = 1
     told = module.decode(module(values, seen, days))
-    linear = torch.einsum("btcyx,dc->btdyx", values, torch.linalg.pinv(forth) @ forth)
+    linear = torch.einsum("btcyx,dc->btdyx", values, back @ forth)
     near = (told - linear).abs().mean() / linear.abs().mean()
     assert near < 0.15  # the gate leaves a few percent to the neighbours
+
+
+@torch.no_grad()
+def test_a_date_without_others_starts_as_it_is() -> None:
+    torch.manual_seed(0)
+    module = Temporal(10, 6, width=16).eval()
+    turn = torch.linalg.qr(torch.randn(10, 10))[0]
+    module.cleaning.start(turn, turn.T, torch.zeros(10))
+    values, seen, days = series(9)
+    seen[:] = 0
+    seen[:, 4] = 1
+    values = values * seen.unsqueeze(2)
+    clean = module.cleaning(values, seen, days)
+    torch.testing.assert_close(clean[:, 4], values[:, 4], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_features_are_the_code_of_clean_series() -> None:
+    module = network()
+    values, seen, days = series(20, edge=6)
+    clean = module.cleaning(values, seen, days, 1)
+    code = module.coding(clean.flatten(3)).unflatten(3, (4, 4))
+    torch.testing.assert_close(module(values, seen, days, 1), code)
 
 
 # --- several sensors ---

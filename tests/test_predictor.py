@@ -15,7 +15,7 @@ from safetensors import safe_open
 from deepfeatures import indices
 from deepfeatures.bands import BANDS
 from deepfeatures.embed import data
-from deepfeatures.embed.temporal import YEAR
+from deepfeatures.embed.cleaning import YEAR
 from deepfeatures.predictor import Predictor, locate, shipped, usable
 
 NAMES = ["optical", "pca"]

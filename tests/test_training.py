@@ -249,10 +249,10 @@ def test_overfits_one_batch() -> None:
     predictor = embed.train({"a": bands_cube(times=12)}, replace(RECIPE, steps=1))
     task = tasks.SensorTask(predictor.card, RECIPE.losses)
     with torch.no_grad():
-        before = task(predictor.module, batch).item()
-    fit(predictor.module, lambda _: batch, Config(steps=80, rate=1e-2), loss=task)
+        before = task.clean(predictor.module.cleaning, batch).item()
+    fit(predictor.module.cleaning, lambda _: batch, Config(steps=80, rate=1e-2), loss=task.clean)
     with torch.no_grad():
-        assert task(predictor.module, batch).item() < 0.5 * before
+        assert task.clean(predictor.module.cleaning, batch).item() < 0.5 * before
 
 
 # --- the training ---
@@ -330,6 +330,26 @@ def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert kept["recipe"]["steps"] == 4
     with pytest.raises(ValueError, match="steps"):
         embed.train(cubes, replace(recipe, steps=5), run=tmp_path / "run")
+
+
+def test_another_code_of_the_same_series(tmp_path: Path) -> None:
+    """More features than channels as well; of another size or channels there is no such series."""
+    cubes, file = {"a": bands_cube(times=12)}, tmp_path / "first.safetensors"
+    first = embed.train(cubes, RECIPE, out=file)
+    recipe = replace(RECIPE, features=12, seed=5, series=str(file))
+    other = embed.train(cubes, recipe, run=tmp_path / "run")
+    one, two = (model.module.cleaning.state_dict() for model in (first, other))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert other.card.scaling == first.card.scaling
+    assert len(other.card.features) == 12
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert list(kept["recipe"]["series"]) == ["first"]
+    few = replace(recipe, channels=("B04", "B08"))
+    for wrong, why in ((replace(recipe, preset="base"), "size"), (few, "no series of B04, B08")):
+        with pytest.raises(ValueError, match=why):
+            embed.train(cubes, wrong)
+    with pytest.raises(ValueError, match="kind pca has no series"):
+        replace(recipe, kind="pca")
 
 
 def test_a_fusion_keeps_its_encoders_as_they_were(tmp_path: Path) -> None:

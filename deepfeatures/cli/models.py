@@ -68,6 +68,10 @@ def _embedding(command: argparse.ArgumentParser) -> None:
         help="models that a fusion joins, the optical one first",
     )  # fmt: skip
     command.add_argument(
+        "--series", type=arguments.name, metavar="MODEL",
+        help="model whose clean series are taken: only another code of them is learned",
+    )  # fmt: skip
+    command.add_argument(
         "--loss", nargs="+", action="extend", type=arguments.assigned, default=[],
         metavar="NAME=WEIGHT",
         help=f"weights of the loss: {', '.join(f'{k}={v:g}' for k, v in LOSSES.items())}",
@@ -178,6 +182,7 @@ def _recipe(args: argparse.Namespace, ws: Workspace) -> Recipe:
         features=args.features or usual, steps=args.steps, held_out=args.held_out,
         losses=LOSSES | dict(args.loss),
         encoders=tuple(str(cards.locate(ws, name)) for name in args.encoders or []),
+        series=str(cards.locate(ws, args.series)) if args.series else "",
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ class Batch:
     target: Tensor
     """Clean channels ``(batch, time, channel, y, x)``, 0 where there are none."""
     known: Tensor
-    """Where `target` holds ``(batch, time, y, x)``, 0 or 1."""
+    """Where `target` holds ``(batch, time, y, x)``, 0 or 1: not where it may be hazy itself."""
     others: dict[str, Other] = field(default_factory=dict)
     """What other sensors saw, by name."""
 
@@ -152,7 +152,10 @@ def _cut(block: Block, times: slice, edge: int, rng: np.random.Generator) -> Blo
     for name, series in block.others.items():
         near = (series.days >= days[0] - MARGIN) & (series.days <= days[-1] + MARGIN)
         others[name] = Series(window(series.values[near]), series.days[near])
-    return Block(window(block.values[times]), window(block.valid[times]), days, others)
+    clear = block.valid if block.clear is None else block.clear
+    return Block(
+        window(block.values[times]), window(block.valid[times]), days, others, window(clear[times])
+    )
 
 
 def _blend(one: Block, two: Block, share: np.float32) -> Block:
@@ -162,7 +165,11 @@ def _blend(one: Block, two: Block, share: np.float32) -> Block:
         for name, series in one.others.items()
     }
     values = share * one.values + (1 - share) * two.values
-    return Block(values, one.valid & two.valid, one.days, others)
+    return Block(values, one.valid & two.valid, one.days, others, _both(one, two))
+
+
+def _both(one: Block, two: Block) -> NDArray[np.bool_] | None:
+    return None if one.clear is None or two.clear is None else one.clear & two.clear
 
 
 def _padded(one: Block, plan: Plan) -> Block:
@@ -181,6 +188,7 @@ def _padded(one: Block, plan: Plan) -> Block:
             )
             for name, series in one.others.items()
         },
+        None if one.clear is None else np.pad(one.clear, (short, *space)),
     )
 
 
@@ -201,12 +209,13 @@ def augment(
     """
     values = np.stack([p.values for p in patches])  # (batch, time, channel, y, x)
     valid = np.stack([p.valid for p in patches]) & np.isfinite(values).all(axis=2)
+    known = valid & np.stack([p.valid if p.clear is None else p.clear for p in patches])
     when = np.stack([p.days for p in patches]) - origin
     target = np.where(valid[:, :, None], shifted(values, disturbance, rng), 0.0)
     target = target.astype(np.float32)
     dim = target
     if disturbance.veiled:
-        dim = veiled(target, channels, rng, share=rng.choice([0.0, 0.1, 0.25], (len(when), 1)))
+        dim = veiled(target, channels, rng, share=rng.choice([0.0, 0.15, 0.35], (len(when), 1)))
     dim = noisy(dim, disturbance, rng)
     hidden = rng.random(when.shape) < rng.uniform(0.05, 0.6, (len(when), 1))
     seen = valid & ~hidden[:, :, None, None]
@@ -216,15 +225,15 @@ def augment(
         for name in patches[0].others
     }
     back = clock.slope[:, 0] < 0
-    for array in (target, dim, seen, valid):
+    for array in (target, dim, seen, known):
         array[back] = array[back, ::-1]
     when = clock(when)
     when[back] = when[back, ::-1]
     dim = np.where(seen[:, :, None], dim, 0.0)
-    values_, seen_, days, target_, known = (
-        torch.from_numpy(one.astype(np.float32)) for one in (dim, seen, when, target, valid)
+    values_, seen_, days, target_, known_ = (
+        torch.from_numpy(one.astype(np.float32)) for one in (dim, seen, when, target, known)
     )
-    return Batch(values_, seen_, days, target_, known, others)
+    return Batch(values_, seen_, days, target_, known_, others)
 
 
 @dataclass(frozen=True)

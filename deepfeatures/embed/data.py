@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from deepfeatures import contract, tiles
+from deepfeatures import clouds, contract, tiles
 from deepfeatures.clouds import USABLE
 from deepfeatures.embed.sensors import FAR, MAIN, SENSORS
 
@@ -42,6 +42,34 @@ class Block:
     """Days since 1970-01-01 ``(time,)``."""
     others: Mapping[str, Series] = field(default_factory=dict)
     """What other sensors saw, by name (keys of `SENSORS`)."""
+    clear: NDArray[np.bool_] | None = None
+    """Usable pixel-dates in which a test in time finds no haze or shadow ``(time, y, x)``; None: it
+    was not asked."""
+
+
+def refined(ds: xr.Dataset, block: Block, channels: Sequence[str]) -> NDArray[np.bool_]:
+    """Look for haze and shadow in time, by a test that no network of this package was taught with.
+
+    Parameters
+    ----------
+    ds
+        Window of a cube.
+    block, channels
+        Its values, and the names of their channels.
+
+    Returns
+    -------
+    ``(time, y, x)``: usable, and found clear.
+    """
+    wanted = clouds.needs(channels, "temporal")
+    bands = {name: block.values[:, list(channels).index(name)] for name in wanted}
+    edge = abs(float(ds["x"][1] - ds["x"][0]))
+    codes = clouds.refine(
+        ds["valid"].values.astype(np.uint8), bands, ds["time"].values.astype("datetime64[D]"),
+        edge, "temporal",
+    )  # fmt: skip
+    found: NDArray[np.bool_] = codes == USABLE
+    return found & block.valid
 
 
 def require(ds: xr.Dataset, channels: Sequence[str], sensor: str = MAIN) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,7 @@ import xarray as xr
 from deepfeatures.embed import augment, data
 from deepfeatures.embed.inputs import required
 from deepfeatures.embed.recipe import Recipe
+from deepfeatures.embed.sensors import MAIN
 from deepfeatures.tiles import Tile
 
 REAL = 1 / 3
@@ -23,7 +25,12 @@ def one_sensor(cubes: Mapping[str, xr.Dataset], recipe: Recipe) -> augment.Draw:
 
     def draw(rng: np.random.Generator) -> data.Block:
         ds, tile = where(rng)
-        return data.seen_by(ds, recipe.sensor, inputs, tile.core)
+        block = data.seen_by(ds, recipe.sensor, inputs, tile.core)
+        if recipe.sensor != MAIN:
+            return block
+        rows, columns = tile.core
+        clear = data.refined(ds.isel(y=rows, x=columns), block, inputs)
+        return replace(block, clear=clear)
 
     return draw
 

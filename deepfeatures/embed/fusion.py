@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from deepfeatures.embed.cleaning import Inner, cropped
+from deepfeatures.embed.coding import BOUND, SHRINK
 from deepfeatures.embed.sensors import FAR
-from deepfeatures.embed.temporal import BOUND, SHRINK, Inner, Temporal, cropped
+from deepfeatures.embed.temporal import Temporal
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepfeatures.embed.cleaning import Inner, cropped
 from deepfeatures.embed.fusion import Fusion
-from deepfeatures.embed.temporal import Inner, Temporal, cropped
+from deepfeatures.embed.temporal import Temporal
 
 
 class Projection(nn.Module):

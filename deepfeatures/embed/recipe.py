@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,11 +13,11 @@ from deepfeatures.embed.sensors import MAIN, SENSORS
 PRESETS: dict[str, dict[str, int]] = {
     "small": {"width": 24, "context": 5, "heads": 4},
     "base": {"width": 32, "context": 8, "heads": 4},
-    "large": {"width": 64, "context": 12, "heads": 8},
+    "large": {"width": 64, "context": 12, "heads": 4},
 }
 """Name -> size of the network: inner channels, dates looked at on each side, attention heads."""
 
-LOSSES: dict[str, float] = {"mae": 20.0, "sam": 1.0, "ssim": 0.0, "indices": 0.3}
+LOSSES: dict[str, float] = {"mae": 20.0, "sam": 1.0, "ssim": 0.0, "indices": 3.0}
 """Weights of the parts of the loss: absolute error, spectral angle and structural similarity of
 the channels, absolute error of spectral indices told linearly."""
 
@@ -48,6 +49,9 @@ class Recipe:
     """Weights of the parts of the loss."""
     encoders: tuple[str, ...] = ()
     """Checkpoints of the encoders that a fusion joins, the optical one first."""
+    series: str = ""
+    """Checkpoint of one sensor whose clean series are taken, so that only another code of them is
+    learned; empty: both are learned."""
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -69,6 +73,8 @@ class Recipe:
             raise ValueError(f"{self.steps} steps were asked for; take 1 or more")
         if self.kind == "fusion" and len(self.encoders) < 2:
             raise ValueError("a fusion needs two encoders or more; name their checkpoints")
+        if self.kind != "temporal" and self.series:
+            raise ValueError(f"a model of kind {self.kind} has no series; take kind temporal")
 
     def settled(self) -> Self:
         """Give the recipe with the sensor's channels in the place of none.
@@ -82,12 +88,15 @@ class Recipe:
         return replace(self, channels=self.channels or SENSORS[self.sensor].channels)
 
     def told(self) -> dict[str, Any]:
-        """Give the recipe as plain data for JSON; of the encoders' files names and checksums."""
-        encoders = {Path(file).stem: _checksum(Path(file)) for file in self.encoders}
-        return asdict(self) | {"encoders": encoders}
+        """Give the recipe as plain data for JSON; of checkpoints names and checksums."""
+        series = [self.series] if self.series else []
+        return asdict(self) | {"encoders": _sums(self.encoders), "series": _sums(series)}
 
 
-def _checksum(file: Path) -> str:
-    """Give the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sums(files: Iterable[str]) -> dict[str, str]:
+    """Give name -> SHA-256 of files."""
+    found = {}
+    for file in files:
+        with Path(file).open("rb") as stream:
+            found[Path(file).stem] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found

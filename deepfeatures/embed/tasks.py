@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from deepfeatures.embed import augment
+from deepfeatures.embed.cleaning import Cleaning, cropped
+from deepfeatures.embed.coding import Coding
 from deepfeatures.embed.fusion import Fusion, Seen, nearest, taken
 from deepfeatures.embed.inputs import Preparation
 from deepfeatures.embed.losses import Explained, Reconstruction
 from deepfeatures.embed.sensors import FAR, MAIN
-from deepfeatures.embed.temporal import Temporal, cropped
 from deepfeatures.predictor import Card, read_card
 
 ROUNDING = 1 / 127
@@ -29,7 +30,7 @@ PLAIN = {"mae": 20.0, "sam": 0.0, "ssim": 0.0, "indices": 0.0}
 
 
 class SensorTask:
-    """The loss of a network of one sensor."""
+    """The losses of the two halves of a network of one sensor."""
 
     def __init__(self, card: Card, weights: Mapping[str, float]) -> None:
         self.prepare = Preparation(card.channels, card.scaling, card.sensor)
@@ -43,18 +44,26 @@ class SensorTask:
         self.prepare.to(device)
         return self
 
-    def __call__(self, module: torch.nn.Module, batch: augment.Batch) -> Tensor:
-        """Give the loss of a batch, judged in the centre of its patches."""
+    def clean(self, module: torch.nn.Module, batch: augment.Batch) -> Tensor:
+        """Give the loss of clean series, judged in the centre of their patches."""
+        assert isinstance(module, Cleaning)
         x = self.prepare(batch.values) * batch.seen.unsqueeze(2)
-        assert isinstance(module, Temporal)
-        z = rounded(module(x, batch.seen, batch.days, self.inner), module.training)
+        told = module(x, batch.seen, batch.days, self.inner)
         target, known, seen = (
             cropped(part, self.inner) for part in (batch.target, batch.known, batch.seen)
         )
-        total = self.cost(module.decode(z), self.prepare(target), known, seen)
+        return self.cost(told, self.prepare(target), known, seen)
+
+    def code(self, module: torch.nn.Module, table: Tensor) -> Tensor:
+        """Give the loss of the code of single dates ``(pixel-date, 1, input, 1, 1)``."""
+        assert isinstance(module, Coding)
+        x = self.prepare(table)
+        z = rounded(module(x.flatten(3)).unflatten(3, (1, 1)), module.training)
+        ones = torch.ones_like(table[:, :, 0])
+        total = self.cost(module.decode(z), x, ones, ones)
         if self.explained and module.explain is not None:
             read = module.explain(z.movedim(2, -1)).movedim(-1, 2)
-            total = total + self.weight * self.explained(read, target, known, seen)
+            total = total + self.weight * self.explained(read, table, ones, ones)
         return total
 
 

@@ -14,9 +14,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from deepfeatures import __version__, fit, indices, latent, runs
 from deepfeatures.embed import augment, data, draws, scores
+from deepfeatures.embed.cleaning import Cleaning
+from deepfeatures.embed.coding import Coding
 from deepfeatures.embed.fusion import Fusion
 from deepfeatures.embed.inputs import Preparation, Scaling, limits, required
 from deepfeatures.embed.model import Projection
@@ -43,6 +46,13 @@ LIMITATIONS = (
     "cubes cover: other climates, surfaces, sensors or processing baselines were not seen. Under "
     "thick cloud that the mask does not know they tell the cloud."
 )
+
+EVEN = 0.5
+"""How far the scores that a network starts from are whitened: 1 would give the noise of the last
+component the same weight as the first, 0 would leave it under the steps of eight bits."""
+
+CODING, ROWS = 2.5, 4096
+"""Steps of the code for each one of the series, and the pixel-dates of each."""
 
 AVERAGE = 0.998
 """Decay of the moving average of the weights that is kept."""
@@ -178,7 +188,7 @@ def _scores(predictor: Predictor, cubes: Cubes, share: float, test: Cubes) -> di
 
 def _pca(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     """Principal components of the standardised channels, whitened."""
-    scaling, rows = _scaled(job)
+    scaling, rows, _ = _scaled(job)
     axes = latent.pca(rows, n=job.recipe.features)
     card = _card(job.recipe, name, scaling, scale=1 / 32, description=(
         "Principal components of the standardised surface reflectance of clear pixel-dates, "
@@ -186,7 +196,7 @@ def _pca(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     ))  # fmt: skip
     module = network(card)
     assert isinstance(module, Projection)
-    module.start(*_whitened(axes, rows))
+    module.start(*_whitened(axes, rows, 1.0))
     job.progress(1, 1)
     explained = [round(float(share), 6) for share in axes.explained]
     return Predictor(card, module), {"pixel_dates": len(rows), "explained": explained}
@@ -198,7 +208,8 @@ def _pca(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
 def _temporal(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     """Train the network that tells seen and hidden dates from a few bounded numbers."""
     recipe = job.recipe
-    scaling, rows = _scaled(job)
+    base = _series(recipe) if recipe.series else None
+    scaling, rows, sample = _scaled(job, base.card.scaling if base else None)
     size = PRESETS[recipe.preset]
     explained = _explained(recipe)
     many = f"{recipe.features} bounded numbers" if recipe.features > 1 else "One bounded number"
@@ -215,11 +226,58 @@ def _temporal(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     torch.manual_seed(recipe.seed)
     module = network(card)
     assert isinstance(module, Temporal)
-    axes = latent.pca(rows, n=recipe.features)
-    module.start(*_whitened(axes, rows), torch.from_numpy(axes.mean))
     task = SensorTask(card, recipe.losses).to(job.device)
-    history = _fitted(job, module, task, draws.one_sensor)
+    _start(module.cleaning, rows, module.cleaning.scores)
+    _start(module.coding, rows, recipe.features)
+    if base:
+        module.cleaning.load_state_dict(base.module.get_submodule("cleaning").state_dict())
+        history = list(base.card.training["history"])
+    else:
+        history = _fitted(job, module.cleaning, task.clean, draws.one_sensor)
+    _coded(job, module.coding, task, sample)
     return Predictor(card, module), {"pixel_dates": len(rows), "history": history}
+
+
+def _start(module: Cleaning | Coding, rows: NDArray[np.float64], count: int) -> None:
+    """Start at principal components; numbers beyond the channels start as nothing."""
+    axes = latent.pca(rows, n=min(count, rows.shape[1]))
+    forth, back = _whitened(axes, rows)
+    more = count - len(forth)
+    module.start(
+        F.pad(forth, (0, 0, 0, more)), F.pad(back, (0, more)), torch.from_numpy(axes.mean).float()
+    )
+
+
+def _series(recipe: Recipe) -> Predictor:
+    """Load the model whose clean series are taken."""
+    base = Predictor.load(recipe.series)
+    told = base.card.sensor, tuple(base.card.channels), base.card.config
+    size = PRESETS[recipe.preset]
+    if base.card.kind != "temporal" or told[:2] != (recipe.sensor, recipe.channels):
+        raise ValueError(
+            f"{base.name!r} has no series of {', '.join(recipe.channels)}; name a model of the "
+            "same sensor and channels"
+        )
+    if any(told[2][name] != value for name, value in size.items()):
+        raise ValueError(f"{base.name!r} has another size than {recipe.preset!r}; choose its own")
+    return base
+
+
+def _coded(job: Job, module: Coding, task: SensorTask, sample: NDArray[np.float32]) -> None:
+    """Learn the code of what a date says.
+
+    Its steps cost a tenth of those before: a table ``(n, input)`` has no series.
+    """
+    seed, disturbance = job.recipe.seed, SENSORS[job.recipe.sensor].disturbance
+
+    def draw(step: int) -> Tensor:
+        rng = np.random.default_rng([seed, 2, step])
+        chosen = sample[rng.integers(len(sample), size=ROWS)][:, None, :, None, None]
+        return torch.from_numpy(augment.shifted(chosen, disturbance, rng).astype(np.float32))
+
+    steps = round(CODING * job.recipe.steps)
+    config = fit.Config(steps=steps, rate=4e-3, every=steps, seed=seed)
+    fit.fit(module, draw, config, loss=task.code, device=job.device, cancelled=job.cancelled)
 
 
 def _explained(recipe: Recipe) -> tuple[str, ...]:
@@ -300,7 +358,7 @@ def _slim(predictor: Predictor) -> dict[str, Any]:
 def _fitted(
     job: Job,
     module: torch.nn.Module,
-    task: SensorTask | FusionTask,
+    loss: Callable[[torch.nn.Module, augment.Batch], Tensor],
     draw: Callable[[Cubes, Recipe], augment.Draw],
 ) -> list[dict[str, float]]:
     """Run the training loop."""
@@ -313,13 +371,13 @@ def _fitted(
         kept = [other(step).to(job.device) for step in range(VALIDATION)]
 
         def validate(network: torch.nn.Module) -> float:
-            return float(np.mean([float(task(network, batch)) for batch in kept]))
+            return float(np.mean([float(loss(network, batch)) for batch in kept]))
 
     config = fit.Config(
         steps=recipe.steps, seed=recipe.seed, average=AVERAGE, every=min(200, recipe.steps)
     )
     return fit.fit(
-        module, drawn, config, loss=task, validate=validate, device=job.device, run=job.run,
+        module, drawn, config, loss=loss, validate=validate, device=job.device, run=job.run,
         progress=job.progress, cancelled=job.cancelled,
     )  # fmt: skip
 
@@ -330,8 +388,10 @@ def _batches(draw: augment.Draw, recipe: Recipe) -> Callable[[int], augment.Batc
     return augment.batches(draw, inputs, sensor.disturbance, PLAN, seed=recipe.seed, origin=ORIGIN)
 
 
-def _scaled(job: Job) -> tuple[Scaling, NDArray[np.float64]]:
-    """Give the scaling of the channels and the normalised rows of a sample."""
+def _scaled(
+    job: Job, scaling: Scaling | None = None
+) -> tuple[Scaling, NDArray[np.float64], NDArray[np.float32]]:
+    """Give the scaling of the channels, and a sample: normalised channels and the inputs."""
     recipe = job.recipe
     low, high = limits(recipe.sensor, recipe.channels)
     count = len(recipe.channels)
@@ -346,16 +406,24 @@ def _scaled(job: Job) -> tuple[Scaling, NDArray[np.float64]]:
     centre, spread = rows.mean(axis=0).round(6), rows.std(axis=0).round(6)
     if spread.min() <= 0:
         raise ValueError("the cubes vary too little to learn from; give more dates or places")
-    scaling = Scaling(tuple(centre.tolist()), tuple(spread.tolist()), low, high)
-    return scaling, (rows - centre) / spread
+    if scaling is None:
+        scaling = Scaling(tuple(centre.tolist()), tuple(spread.tolist()), low, high)
+    return scaling, (rows - np.array(scaling.centre)) / np.array(scaling.spread), sample
 
 
-def _whitened(axes: latent.PCA, rows: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-    """Give the maps to whitened scores (component, channel) and back (channel, component)."""
+def _whitened(
+    axes: latent.PCA, rows: NDArray[np.float64], power: float = EVEN
+) -> tuple[Tensor, Tensor]:
+    """Give the maps to scores (component, channel) and back (channel, component).
+
+    The first score has deviation 1, the others their own in relation to it to the power of
+    1 - `power`.
+    """
     deviation = ((rows - axes.mean) @ axes.components.T).std(axis=0)[:, None]
-    if deviation.min() < 1e-6:
-        raise ValueError("the cubes vary too little to learn from; give more dates or places")
-    forth, back = axes.components / deviation, (axes.components * deviation).T.copy()
+    # channels may say the same: what does not vary is not blown up
+    deviation = deviation.clip(1e-3 * deviation.max())
+    size = deviation**power * deviation.max() ** (1 - power)
+    forth, back = axes.components / size, (axes.components * size).T.copy()
     return torch.from_numpy(forth).float(), torch.from_numpy(back).float()
 
 

@@ -94,6 +94,7 @@ def _subject(one: Predictor, all_: Sequence[Predictor]) -> str:
         recipe = dict(predictor.card.training.get("recipe", {"name": predictor.name}))
         recipe.pop("seed", None)
         recipe.pop("encoders", None)
+        recipe["series"] = bool(recipe.get("series"))
         return recipe
 
     return next(other.name for other in all_ if plain(other) == plain(one))

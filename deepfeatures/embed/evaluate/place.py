@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from deepfeatures import clouds
 from deepfeatures.embed import data
 
 NEAR_DAYS = 6.0
@@ -119,24 +118,12 @@ def place(
         region="simulated" if simulated else region or name,
         channels=tuple(channels),
         block=block,
-        strict=block.valid & _refined(part, block, channels),
+        strict=data.refined(part, block, channels),
         truth=truth | _radar(part, block.days),
         labels=_labels(part, events),
         events=events,
         towers=_towers(part),
     )
-
-
-def _refined(ds: xr.Dataset, block: data.Block, channels: Sequence[str]) -> NDArray[np.bool_]:
-    """Look for clouds in time, by a test that no network of this package was taught with."""
-    wanted = clouds.needs(channels, "temporal")
-    bands = {name: block.values[:, list(channels).index(name)] for name in wanted}
-    edge = abs(float(ds["x"][1] - ds["x"][0]))
-    codes = clouds.refine(
-        ds["valid"].values.astype(np.uint8), bands, ds["time"].values.astype("datetime64[D]"),
-        edge, "temporal",
-    )  # fmt: skip
-    return codes == clouds.USABLE
 
 
 def _radar(ds: xr.Dataset, days: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
