@@ -34,8 +34,8 @@ EDGE, SIZE, GAP = 64, 128, 4
 """Window of a landscape, the landscape, and the columns between two halves [px]."""
 STEPS = 2400
 """Steps of the largest training."""
-SHIPS = ("pca", "optical", "fused")
-"""Models that come with the package."""
+SHIPS = ("pca", "optical")
+"""Models that come with the package; they are trained unless others are named."""
 
 
 def landscape(seed: int) -> xr.Dataset:
@@ -59,7 +59,7 @@ def halves(data: Path) -> tuple[xr.Dataset, xr.Dataset]:
 
 
 def recipes(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
-    """Give name -> recipe: what ships and the encoders it is made of, in order of training."""
+    """Give name -> recipe: what ships, and several sensors with their encoders."""
     plain = Recipe(seed=seed, steps=steps, held_out=0.0)
     half = replace(plain, steps=steps // 2)
     return {
@@ -106,14 +106,15 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="put those that ship into the package")
     parser.add_argument("--without-real", action="store_true", help="learn from simulations only")
     args = parser.parse_args()
+    known = recipes(args.runs, args.seed, args.steps) | trials(args.runs, args.seed, args.steps)
+    wanted = args.only or SHIPS
+    if unknown := set(wanted) - set(known):
+        parser.error(f"no model is called {unknown.pop()!r}; choose from {', '.join(known)}")
     torch.set_num_threads(args.threads)
     west, east = halves(args.data)
     cubes = {} if args.without_real else {"be_31UDS west": west}
     cubes |= landscapes(LANDSCAPES)
     validation, test = landscapes(VALIDATION), {"be_31UDS east": east} | landscapes(UNSEEN)
-    known = recipes(args.runs, args.seed, args.steps)
-    wanted = args.only or list(known)
-    known |= trials(args.runs, args.seed, args.steps)
     for name, recipe in ((name, known[name]) for name in wanted):
         out = args.runs / f"{name}.safetensors"
         some = {n: ds for n, ds in cubes.items() if data.has(ds, recipe.sensor)}
