@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfeatures import embed
+from deepfeatures.bands import BANDS
 from deepfeatures.embed import augment, data, draws, losses, scores, tasks
 from deepfeatures.embed.inputs import Preparation, Scaling, limits
 from deepfeatures.embed.sensors import SENSORS
@@ -156,6 +157,28 @@ def test_other_sensors_keep_to_the_clock_of_the_dates() -> None:
             assert np.isfinite(shift)
             assert len(gain) == PLAN.length
     assert turned > 0
+
+
+def test_a_hazy_date_that_the_mask_does_not_know_is_seen_but_not_told() -> None:
+    """What a test in time finds is no target: it would teach to keep haze."""
+    ds = with_radar(bands_cube(times=40))
+    ds["reflectance"][:] = 0.1
+    ds["valid"][:] = 1
+    waves = np.array([BANDS[name].wavelength_nm for name in CHANNELS])
+    ds["reflectance"][20] = 0.1 + 0.15 * ((waves / 492.0) ** -1.3)[:, None, None]
+    recipe = RECIPE.settled()
+    for draw in (draws.one_sensor({"a": ds}, recipe), draws.several({"a": ds}, recipe, ["s1"])):
+        block = draw(np.random.default_rng(0))
+        assert block.clear is not None
+        assert block.valid.all()
+        assert not block.clear[20].any()
+        assert np.delete(block.clear, 20, axis=0).mean() > 0.9
+        batch = augment.augment(
+            [block], CHANNELS, OPTICAL, np.random.default_rng(1), origin=18_700.0
+        )
+        assert batch.target.shape[1] == 40
+        known = batch.known[0].mean(dim=(1, 2))
+        assert (known == 0).nonzero()[0].item() in (19, 20)  # time may be turned round
 
 
 def test_noise_is_small_and_of_some_patches_only() -> None:

@@ -26,11 +26,7 @@ def one_sensor(cubes: Mapping[str, xr.Dataset], recipe: Recipe) -> augment.Draw:
     def draw(rng: np.random.Generator) -> data.Block:
         ds, tile = where(rng)
         block = data.seen_by(ds, recipe.sensor, inputs, tile.core)
-        if recipe.sensor != MAIN:
-            return block
-        rows, columns = tile.core
-        clear = data.refined(ds.isel(y=rows, x=columns), block, inputs)
-        return replace(block, clear=clear)
+        return _asked(ds, tile, block, inputs) if recipe.sensor == MAIN else block
 
     return draw
 
@@ -45,9 +41,16 @@ def several(
     def draw(rng: np.random.Generator) -> data.Block:
         ds, tile = where(rng)
         rows, columns = tile.core
-        return data.read(ds, inputs, sensors=everything, rows=rows, columns=columns)
+        block = data.read(ds, inputs, sensors=everything, rows=rows, columns=columns)
+        return _asked(ds, tile, block, inputs)
 
     return draw
+
+
+def _asked(ds: xr.Dataset, tile: Tile, block: data.Block, inputs: Sequence[str]) -> data.Block:
+    """Say where a block is clear enough to be told: a target with haze teaches to keep haze."""
+    rows, columns = tile.core
+    return replace(block, clear=data.refined(ds.isel(y=rows, x=columns), block, inputs))
 
 
 def _places(
