@@ -218,9 +218,19 @@ def test_targets_are_judged_where_they_are_asked_for() -> None:
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_no_veil_moves_nothing_and_a_thicker_one_more(name: str, kind: str) -> None:
     each = REPRESENTATIONS[name]
-    far = [veil.moved(each, BLOCK, CHANNELS, kind, strength=s) for s in (0.0, 0.3, 1.0)]
+    found = [veil.answer(each, BLOCK, CHANNELS, kind, strength=s) for s in (0.0, 0.3, 1.0)]
+    far = [one.moved for one in found]
     assert far[0] == 0
     assert 0 < far[1] < far[2]
+    if each.decode is not None:
+        assert found[0].kept == 0
+        assert found[2].kept > 0
+
+
+@pytest.mark.parametrize("kind", veil.VEILS)
+def test_bands_keep_the_whole_veil(kind: str) -> None:
+    found = veil.answer(evaluate.bands(CHANNELS), BLOCK, CHANNELS, kind)
+    assert found.kept == pytest.approx(1.0, abs=1e-5)
 
 
 def test_veils_have_the_strength_that_they_state() -> None:

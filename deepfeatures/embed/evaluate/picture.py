@@ -22,6 +22,7 @@ _INK, _FAINT, _BAND = "#222222", "#8a8a8a", "#f1f4f7"
 _TITLES = {
     "bands": "Bands told",
     "veil": "Moved by what the mask does not know",
+    "kept": "Haze, shadow and noise told as if they were land",
     "probes": "Read off by a linear probe",
     "time": "In time",
 }

@@ -38,6 +38,7 @@ class Task:
 
 _ERROR = "mean absolute error of reflectance"
 _MOVED = "distance moved / spread of features"
+_KEPT = "bands told move / bands moved"
 TASKS: dict[str, Task] = {
     "seen": Task("bands", _ERROR, False),
     "seen, clear targets": Task("bands", _ERROR, False),
@@ -47,6 +48,9 @@ TASKS: dict[str, Task] = {
     "haze": Task("veil", _MOVED, False),
     "shadow": Task("veil", _MOVED, False),
     "noise": Task("veil", _MOVED, False),
+    "haze kept": Task("kept", _KEPT, False),
+    "shadow kept": Task("kept", _KEPT, False),
+    "noise kept": Task("kept", _KEPT, False),
     "leaf area": Task("probes", "R2", True),
     "chlorophyll": Task("probes", "R2", True),
     "stress": Task("probes", "R2", True),
@@ -192,11 +196,7 @@ def _judged(
             values["classes"] = reading.classes(teachers.get(name, []), rows)
             values |= _in_time(features, place)
             if name == each.name:
-                values |= {
-                    kind: veil.moved(each, place.block, place.channels, kind, seed=seed,
-                                     plain=features)
-                    for kind in veil.VEILS
-                }  # fmt: skip
+                values |= _veiled(each, place, features, seed)
             yield from (
                 Row(t, place.region, place.name, name, each.size, v, seed)
                 for t, v in values.items()
@@ -205,6 +205,15 @@ def _judged(
             yield from _seen(each, place, seed, whole)
             if not each.alone:  # what comes from one date tells nothing of a hidden one
                 yield from _told(place, {each.name: withheld.told_by(each)}, each.size, seed)
+
+
+def _veiled(each: Representation, place: Place, plain: Floats, seed: int) -> dict[str, float]:
+    """Measure what haze, shadow and noise do."""
+    found: dict[str, float] = {}
+    for kind in veil.VEILS:
+        one = veil.answer(each, place.block, place.channels, kind, seed=seed, plain=plain)
+        found |= {kind: one.moved, f"{kind} kept": one.kept}
+    return found
 
 
 def _simple(place: Place, seed: int) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,19 @@ def veiled(
     return replace(block, values=values)
 
 
-def moved(
+@dataclass(frozen=True)
+class Answer:
+    """What a representation makes of a veil."""
+
+    moved: float
+    """Mean Euclidean distance between the features of touched dates with and without the veil,
+    over the root mean square distance of random clear pixel-dates of the block (`spread`)."""
+    kept: float
+    """What of the veil is told: how far the channels told from the features move, over how far
+    the channels themselves do (mean absolute differences); NaN without a way back."""
+
+
+def answer(
     representation: Representation,
     block: Block,
     channels: Sequence[str],
@@ -99,16 +111,14 @@ def moved(
     strength: float = 1.0,
     seed: int = 0,
     plain: Floats | None = None,
-) -> float:
-    """Tell how far features move under a veil, in units of their spread.
+) -> Answer:
+    """Tell how far features, and the channels told from them, move under a veil.
 
-    The mean Euclidean distance between the features of touched dates with and without the veil,
-    over the root mean square distance of random clear pixel-dates of the block (`spread`); NaN
-    without clear dates. `plain` are the features without it, if they are known already.
+    NaN without clear dates. `plain` are the features without it, if they are known already.
     """
     dates = touched(block)
     if not len(dates):
-        return float("nan")
+        return Answer(float("nan"), float("nan"))
     if plain is None:
         plain = representation.features(block)
     under = veiled(block, channels, kind, strength=strength, seed=seed)
@@ -120,7 +130,13 @@ def moved(
     else:
         found = representation.features(under)[dates]
     gap = np.linalg.norm(found - plain[dates], axis=1)
-    return float(np.nanmean(gap)) / spread(plain, block)
+    kept = float("nan")
+    if representation.decode is not None:
+        told = np.abs(representation.decode(found) - representation.decode(plain[dates]))
+        there = np.isfinite(told).all(axis=1)
+        put = np.abs(under.values[dates] - block.values[dates]).mean(axis=1)[there].mean()
+        kept = float(told.mean(axis=1)[there].mean() / put) if put > 0 else 0.0
+    return Answer(float(np.nanmean(gap)) / spread(plain, block), kept)
 
 
 def spread(features: Floats, block: Block) -> float:
