@@ -355,6 +355,28 @@ def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:
         embed.train(cubes, replace(recipe, steps=5), run=tmp_path / "run")
 
 
+def test_a_code_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    """The series is not learned again, and what both cost is told."""
+    cubes, recipe = {"a": bands_cube(times=12)}, replace(RECIPE, steps=4)
+    whole = embed.train(cubes, recipe)
+    told: list[tuple[int, int]] = []
+    with pytest.raises(InterruptedError):
+        embed.train(
+            cubes, recipe, run=tmp_path / "run",
+            progress=lambda *steps: told.append(steps), cancelled=lambda: len(told) == 7,
+        )  # fmt: skip
+    assert told == [(done, 14) for done in range(1, 8)]
+    first = len(told)
+    again = embed.train(cubes, recipe, run=tmp_path / "run", progress=lambda *s: told.append(s))
+    assert told[first:] == [(done, 14) for done in range(8, 15)]
+    one, two = whole.module.state_dict(), again.module.state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    halves = [json.loads(path.read_text()) for path in (tmp_path / "run").rglob("result.json")]
+    cost = again.card.training["cost"]["cpu_seconds"]
+    assert cost == pytest.approx(sum(half["cost"]["cpu_seconds"] for half in halves))
+    assert len(halves) == 2
+
+
 def test_another_code_of_the_same_series(tmp_path: Path) -> None:
     """More features than channels as well; of another size or channels there is no such series."""
     cubes, file = {"a": bands_cube(times=12)}, tmp_path / "first.safetensors"

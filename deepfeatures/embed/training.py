@@ -54,6 +54,9 @@ component the same weight as the first, 0 would leave it under the steps of eigh
 CODING, ROWS = 2.5, 4096
 """Steps of the code for each one of the series, and the pixel-dates of each."""
 
+CODE = "code"
+"""Folder in the run folder that keeps the training of the code."""
+
 AVERAGE = 0.998
 """Decay of the moving average of the weights that is kept."""
 
@@ -165,8 +168,7 @@ def train(
     }
     training = told | more | {
         "versions": versions,
-        # of a training in several sittings the folder knows the sum
-        "cost": (runs.result(folder) if folder else {}).get("cost", asdict(read())),
+        "cost": asdict(_cost(folder) or read()),
         "scores": _scores(predictor, cubes, recipe.held_out, test or {}),
     }  # fmt: skip
     predictor = Predictor(replace(predictor.card, training=training), predictor.module.cpu())
@@ -175,6 +177,13 @@ def train(
     if folder:
         runs.add_result(folder, {"scores": training["scores"], "checksum": predictor.checksum})
     return predictor
+
+
+def _cost(run: runs.Run | None) -> runs.Cost | None:
+    """Give what a training in several sittings has cost, which its folders know."""
+    folders = (run, runs.Run(run.folder / CODE)) if run else ()
+    told = [runs.result(one)["cost"] for one in folders if "cost" in runs.result(one)]
+    return sum((runs.Cost(**one) for one in told), runs.Cost()) if told else None
 
 
 def _scores(predictor: Predictor, cubes: Cubes, share: float, test: Cubes) -> dict[str, Any]:
@@ -233,7 +242,7 @@ def _temporal(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
         module.cleaning.load_state_dict(base.module.get_submodule("cleaning").state_dict())
         history = list(base.card.training["history"])
     else:
-        history = _fitted(job, module.cleaning, task.clean, draws.one_sensor)
+        history = _fitted(job, module.cleaning, task.clean, draws.one_sensor, more=_coding(recipe))
     _coded(job, module.coding, task, sample)
     return Predictor(card, module), {"pixel_dates": len(rows), "history": history}
 
@@ -263,6 +272,11 @@ def _series(recipe: Recipe) -> Predictor:
     return base
 
 
+def _coding(recipe: Recipe) -> int:
+    """Give the steps of the code."""
+    return round(CODING * recipe.steps)
+
+
 def _coded(job: Job, module: Coding, task: SensorTask, sample: NDArray[np.float32]) -> None:
     """Learn the code of what a date says.
 
@@ -275,9 +289,16 @@ def _coded(job: Job, module: Coding, task: SensorTask, sample: NDArray[np.float3
         chosen = sample[rng.integers(len(sample), size=ROWS)][:, None, :, None, None]
         return torch.from_numpy(augment.shifted(chosen, disturbance, rng).astype(np.float32))
 
-    steps = round(CODING * job.recipe.steps)
-    config = fit.Config(steps=steps, rate=4e-3, every=steps, seed=seed)
-    fit.fit(module, draw, config, loss=task.code, device=job.device, cancelled=job.cancelled)
+    steps, before = _coding(job.recipe), 0 if job.recipe.series else job.recipe.steps
+    config = fit.Config(steps=steps, rate=4e-3, every=max(steps // 10, 1), seed=seed)
+    run = None
+    if job.run:
+        told = {"steps": steps, "rows": ROWS}
+        run = runs.begin(job.run.folder / CODE, told, title=f"{job.run.title}: code")
+    fit.fit(
+        module, draw, config, loss=task.code, device=job.device, run=run, cancelled=job.cancelled,
+        progress=lambda done, _: job.progress(before + done, before + steps),
+    )  # fmt: skip
 
 
 def _explained(recipe: Recipe) -> tuple[str, ...]:
@@ -360,8 +381,10 @@ def _fitted(
     module: torch.nn.Module,
     loss: Callable[[torch.nn.Module, augment.Batch], Tensor],
     draw: Callable[[Cubes, Recipe], augment.Draw],
+    *,
+    more: int = 0,
 ) -> list[dict[str, float]]:
-    """Run the training loop."""
+    """Run the training loop; `more` steps of something else will follow."""
     recipe = job.recipe
     drawn = _batches(draw(job.cubes, recipe), recipe)
     validate = None
@@ -378,7 +401,7 @@ def _fitted(
     )
     return fit.fit(
         module, drawn, config, loss=loss, validate=validate, device=job.device, run=job.run,
-        progress=job.progress, cancelled=job.cancelled,
+        progress=lambda done, steps: job.progress(done, steps + more), cancelled=job.cancelled,
     )  # fmt: skip
 
 
