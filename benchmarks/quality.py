@@ -43,7 +43,7 @@ def main() -> None:
         table = evaluate.judge(predictors, train=train, test=test, progress=tell)
     print(evaluate.render(table))
     subjects = [one.name for one in predictors if one.name in set(table["representation"])]
-    for name in subjects:
+    for name in dict.fromkeys(subjects):
         for claim in evaluate.claims(table, name):
             mark = "kept" if claim.kept else "missed"
             ratio = f"{claim.value:.3f} (goal {claim.goal:g})"
