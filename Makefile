@@ -62,6 +62,7 @@ DATA ?= ../shared/data
 bench: env
 	$(BIN)/python benchmarks/indices.py $(if $(wildcard $(DATA)),--data $(DATA))
 	$(BIN)/python benchmarks/embed.py
+	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/serve.py
 
 # Making cubes, on the real data in the folder DATA, beside the peers of benchmarks/peers.txt.
