@@ -37,14 +37,7 @@ class Coding(nn.Module):
         self.bend = nn.Sequential(
             nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, features)
         )
-        self.restore = nn.Linear(features, channels)
-        self.refine = nn.Sequential(
-            nn.Linear(features, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, channels, bias=False),
-        )
+        self.tell = Telling(features, channels, hidden=hidden)
         self.explain = nn.Linear(features, explained) if explained else None
 
     def start(self, forth: Tensor, back: Tensor, mean: Tensor) -> None:
@@ -61,11 +54,9 @@ class Coding(nn.Module):
         with torch.no_grad():
             self.straight.weight.copy_(forth * SHRINK)
             self.straight.bias.copy_(-forth @ mean * SHRINK)
-            self.restore.weight.copy_(back / SHRINK)
-            self.restore.bias.copy_(mean)
-            for last in (self.refine[-1], self.bend[-1]):
-                for part in last.parameters():
-                    part.zero_()
+            for part in self.bend[-1].parameters():
+                part.zero_()
+        self.tell.start(back, mean)
 
     def forward(self, values: Tensor) -> Tensor:
         """Give latents ``(.., feature, pixel)`` of channels ``(.., channel, pixel)``."""
@@ -75,10 +66,37 @@ class Coding(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Give the normalised channels that a latent ``(batch, time, feature, y, x)`` means."""
-        last = latent.movedim(2, -1)
+        told: Tensor = self.tell(latent.movedim(2, -1)).movedim(-1, 2)
+        return told
+
+
+class Telling(nn.Module):
+    """Channels from bounded latents: a linear map of what tanh bounded, and a small network."""
+
+    def __init__(self, features: int, channels: int, *, hidden: int = 128) -> None:
+        super().__init__()
+        self.restore = nn.Linear(features, channels)
+        self.refine = nn.Sequential(
+            nn.Linear(features, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, channels, bias=False),
+        )
+
+    def start(self, back: Tensor, mean: Tensor) -> None:
+        """Start at a linear map (channel, feature) of scores and a mean (channel,)."""
+        with torch.no_grad():
+            self.restore.weight.copy_(back / SHRINK)
+            self.restore.bias.copy_(mean)
+            for part in self.refine[-1].parameters():
+                part.zero_()
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Give channels ``(.., channel)`` of latents ``(.., feature)``."""
         # The straight part undoes tanh, as far as eight bits can tell.
-        score = torch.atanh(last.clamp(-BOUND, BOUND))
-        return (self.restore(score) + self.refine(last)).movedim(-1, 2)
+        told: Tensor = self.restore(torch.atanh(latent.clamp(-BOUND, BOUND)))
+        return told + self.refine(latent)
 
 
 def _apply(layer: nn.Module, values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deepfeatures.embed.cleaning import Inner, cropped
-from deepfeatures.embed.coding import BOUND, SHRINK
+from deepfeatures.embed.coding import BOUND, SHRINK, Telling
 from deepfeatures.embed.sensors import FAR
 from deepfeatures.embed.temporal import Temporal
 
@@ -57,7 +57,7 @@ class Fusion(nn.Module):
         self.floats = sum(encoder.floats for encoder in encoders.values())
         sizes = {name: encoder.features for name, encoder in encoders.items()}
         self._straight = {n: nn.Linear(size, features, bias=False) for n, size in sizes.items()}
-        self._leave = {name: Leave(features, size, width) for name, size in sizes.items()}
+        self._leave = {n: Telling(features, one.channels) for n, one in encoders.items()}
         self.straight = nn.ModuleDict(self._straight)
         self.leave = nn.ModuleDict(self._leave)
         self.enter = nn.ModuleDict(
@@ -67,28 +67,28 @@ class Fusion(nn.Module):
         self.final = nn.Linear(width, features)
         self.encoders.requires_grad_(requires_grad=False)
 
-    def start(self, forth: Tensor, back: Tensor) -> None:
-        """Start at a linear map of the encoders' scores and its inverse, the rest silent.
+    def start(self, forth: Tensor, offset: Tensor, back: Tensor, mean: Tensor) -> None:
+        """Start at a linear map of the encoders' scores, and one to the channels.
 
         Parameters
         ----------
-        forth
-            (feature, scores of all sensors) to scores of deviation 1.
-        back
-            (scores of all sensors, feature).
+        forth, offset
+            (feature, scores of all sensors) and (feature,): to scores, the first of deviation 1.
+        back, mean
+            (channels of all sensors, feature) and (channels of all sensors,): the way on.
         """
-        layers = list(zip(self._straight.values(), self._leave.values(), strict=True))
-        sizes = [straight.in_features for straight, _ in layers]
+        layers = list(self._straight.values())
         with torch.no_grad():
-            for (straight, leave), one, two in zip(
-                layers, forth.split(sizes, 1), back.split(sizes), strict=True
+            for straight, one in zip(
+                layers, forth.split([layer.in_features for layer in layers], 1), strict=True
             ):
                 straight.weight.copy_(one * SHRINK)
-                leave.straight.weight.copy_(two / SHRINK)
-                leave.straight.bias.zero_()
-                leave.last.weight.zero_()
             self.final.weight.zero_()
-            self.final.bias.zero_()
+            self.final.bias.copy_(offset * SHRINK)
+        sizes = [leave.restore.out_features for leave in self._leave.values()]
+        parts = zip(self._leave.values(), back.split(sizes), mean.split(sizes), strict=True)
+        for leave, *part in parts:
+            leave.start(*part)
 
     def forward(self, seen: Mapping[str, Seen], inner: Inner = 0) -> Tensor:
         """Give bounded latents ``(batch, time, feature, y, x)`` at the dates of the main sensor."""
@@ -122,7 +122,12 @@ class Fusion(nn.Module):
 
     def tell(self, latent: Tensor, sensor: str) -> Tensor:
         """Give the normalised channels of a sensor that a latent means, at its nearest date."""
-        own = torch.tanh(self.leave[sensor](latent.movedim(2, -1))).movedim(-1, 2)
+        told: Tensor = self.leave[sensor](latent.movedim(2, -1)).movedim(-1, 2)
+        return told
+
+    def alone(self, found: Mapping[str, Tensor], sensor: str) -> Tensor:
+        """Give the normalised channels that the features of one sensor mean, from `encode`."""
+        own = torch.tanh(found[sensor][..., :-4]).movedim(-1, 2)
         told: Tensor = self.encoders[sensor].decode(own)  # type: ignore[operator]
         return told
 
@@ -141,21 +146,6 @@ class Fusion(nn.Module):
             near = near * (gap.abs() <= FAR).to(near)[:, :, None, None, None]
         gap = (gap / 10.0).clamp(-2, 2)[:, :, None, None, None].expand_as(own)
         return torch.cat([score, gap, gap.abs(), own, near], -1)
-
-
-class Leave(nn.Module):
-    """From fused features to the scores of one sensor."""
-
-    def __init__(self, features: int, size: int, width: int) -> None:
-        super().__init__()
-        self.straight = nn.Linear(features, size)
-        self.first = nn.Linear(features, width)
-        self.last = nn.Linear(width, size, bias=False)
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """Give scores ``(.., size)`` of latents ``(.., feature)``."""
-        score: Tensor = self.straight(torch.atanh(latent.clamp(-BOUND, BOUND)))
-        return score + self.last(F.silu(self.first(latent)))
 
 
 def around(there: Tensor, context: int) -> Tensor:

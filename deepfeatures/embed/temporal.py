@@ -42,7 +42,7 @@ class Temporal(nn.Module):
         explained: int = 0,
     ) -> None:
         super().__init__()
-        self.context, self.features = context, features
+        self.context, self.channels, self.features = context, channels, features
         self.cleaning = Cleaning(channels, width=width, context=context, heads=heads)
         self.coding = Coding(channels, features, explained=explained)
         self.floats = self.cleaning.floats

@@ -350,19 +350,24 @@ def _fusion(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
 
 
 def _start_fusion(module: Fusion, task: FusionTask, some: list[augment.Batch], count: int) -> None:
-    """Start at the principal components of the encoders' scores where all sensors saw."""
-    rows = []
+    """Start at the principal components of the channels that the encoders tell together."""
+    scores_, channels = [], []
     with torch.no_grad():
         for batch in some:
             found = module.encode(task.seen(batch), task.inner)
             there = torch.stack([told[..., -1] for told in found.values()]).amin(0) > 0
-            rows.append(torch.cat([told[..., :-4][there] for told in found.values()], -1))
-    table = torch.cat(rows).double().numpy()
+            told = [module.alone(found, sensor).movedim(2, -1)[there] for sensor in found]
+            scores_.append(torch.cat([part[..., :-4][there] for part in found.values()], -1))
+            channels.append(torch.cat(told, -1))
+    rows, table = (torch.cat(parts).double().numpy() for parts in (scores_, channels))
     if len(table) < 100:
         raise ValueError("no cube has dates that all sensors saw; give cubes with all of them")
     axes = latent.pca(table, n=count)
     forth, back = _whitened(axes, table)
-    module.start(forth, back)
+    wanted = (table - axes.mean) @ forth.double().numpy().T
+    fitted = np.linalg.lstsq(np.column_stack([rows, np.ones(len(rows))]), wanted, rcond=None)[0]
+    fitted, mean = torch.from_numpy(fitted).float(), torch.from_numpy(axes.mean).float()
+    module.start(fitted[:-1].T, fitted[-1], back, mean)
 
 
 def _slim(predictor: Predictor) -> dict[str, Any]:
@@ -407,8 +412,11 @@ def _fitted(
 
 def _batches(draw: augment.Draw, recipe: Recipe) -> Callable[[int], augment.Batch]:
     """Give the function that makes the batches of a recipe."""
-    sensor, inputs = SENSORS[recipe.sensor], required(recipe.channels)
-    return augment.batches(draw, inputs, sensor.disturbance, PLAN, seed=recipe.seed, origin=ORIGIN)
+    disturbance, inputs = SENSORS[recipe.sensor].disturbance, required(recipe.channels)
+    if recipe.kind == "fusion":
+        # its encoders know other calibrations; the few numbers that join them need not tell them
+        disturbance = replace(disturbance, gain=0.0, offset=0.0)
+    return augment.batches(draw, inputs, disturbance, PLAN, seed=recipe.seed, origin=ORIGIN)
 
 
 def _scaled(
