@@ -34,8 +34,10 @@ EDGE, SIZE, GAP = 64, 128, 4
 """Window of a landscape, the landscape, and the columns between two halves [px]."""
 STEPS = 2400
 """Steps of the largest training."""
-SHIPS = ("pca", "optical")
-"""Models that come with the package; they are trained unless others are named."""
+SHIPS = ("pca", "optical", "fused")
+"""Models that come with the package."""
+TRAINED = ("pca", "optical", "s2", "s1", "fused")
+"""They and the encoders of the fusion, which are trained unless others are named."""
 
 
 def landscape(seed: int) -> xr.Dataset:
@@ -82,6 +84,8 @@ def trials(runs: Path, seed: int, steps: int) -> dict[str, Recipe]:
         "thermal": replace(
             half, kind="fusion", features=8, encoders=_files(runs, "s2", "s1", "lst")
         ),
+        # the bands that Landsat has too: for the reflectance around flux towers
+        "landsat": replace(half, channels=("B02", "B03", "B04", "B8A", "B11", "B12")),
         "without_indices": replace(coded, losses=LOSSES | {"indices": 0.0}),
         "without_angle": replace(plain, losses=LOSSES | {"sam": 0.0}),
         "with_ssim": replace(plain, losses=LOSSES | {"ssim": 1.0}),
@@ -107,7 +111,7 @@ def main() -> None:
     parser.add_argument("--without-real", action="store_true", help="learn from simulations only")
     args = parser.parse_args()
     known = recipes(args.runs, args.seed, args.steps) | trials(args.runs, args.seed, args.steps)
-    wanted = args.only or SHIPS
+    wanted = args.only or TRAINED
     if unknown := set(wanted) - set(known):
         parser.error(f"no model is called {unknown.pop()!r}; choose from {', '.join(known)}")
     torch.set_num_threads(args.threads)

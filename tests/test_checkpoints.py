@@ -30,10 +30,11 @@ def test_the_card_tells_the_figures(belgium: dict[str, dict[str, float]]) -> Non
         assert found == pytest.approx(told, abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("name", ["optical", "fused"])
 def test_hidden_dates_of_a_real_place_are_told_better_than_by_interpolation(
-    belgium: dict[str, dict[str, float]],
+    belgium: dict[str, dict[str, float]], name: str
 ) -> None:
-    found = belgium["optical"]
+    found = belgium[name]
     assert found["dates"] > 40
     assert found["hidden"] < 0.7 * found["linear"]
     assert found["hidden"] < 0.95 * found["median"]

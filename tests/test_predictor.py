@@ -18,7 +18,7 @@ from deepfeatures.embed import data
 from deepfeatures.embed.cleaning import YEAR
 from deepfeatures.predictor import Predictor, locate, shipped, usable
 
-FEATURES = {"optical": 6, "pca": 6}
+FEATURES = {"fused": 7, "optical": 6, "pca": 6}
 NAMES = list(FEATURES)
 
 
@@ -155,7 +155,7 @@ def test_wrong_shapes_are_refused(predictor: Predictor, block: data.Block) -> No
 
 
 def test_unknown_models_devices_and_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="one of optical, pca"):
+    with pytest.raises(FileNotFoundError, match="one of fused, optical, pca"):
         Predictor.load("nothing")
     with pytest.raises(ValueError, match="choose auto, cpu or cuda"):
         Predictor.load("pca", device="tpu")

@@ -17,9 +17,10 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 """Name -> size of the network: inner channels, dates looked at on each side, attention heads."""
 
-LOSSES: dict[str, float] = {"mae": 20.0, "sam": 1.0, "ssim": 0.0, "indices": 3.0}
+LOSSES: dict[str, float] = {"mae": 20.0, "sam": 1.0, "ssim": 0.0, "indices": 0.5}
 """Weights of the parts of the loss: absolute error, spectral angle and structural similarity of
-the channels, absolute error of spectral indices told linearly."""
+the channels of a series; absolute error of spectral indices told linearly from a code, beside that
+of its channels in units of their spread."""
 
 KINDS = ("pca", "temporal", "fusion")
 """What can be trained."""

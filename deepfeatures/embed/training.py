@@ -54,6 +54,10 @@ component the same weight as the first, 0 would leave it under the steps of eigh
 CODING, ROWS = 2.5, 4096
 """Steps of the code for each one of the series, and the pixel-dates of each."""
 
+LITTLE = 0.5
+"""Share of the shifts of calibration that the code learns: few numbers that must tell colours which
+no surface has tell the others less well."""
+
 CODE = "code"
 """Folder in the run folder that keeps the training of the code."""
 
@@ -197,7 +201,7 @@ def _scores(predictor: Predictor, cubes: Cubes, share: float, test: Cubes) -> di
 
 def _pca(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     """Principal components of the standardised channels, whitened."""
-    scaling, rows, _ = _scaled(job)
+    scaling, rows = _scaled(job)
     axes = latent.pca(rows, n=job.recipe.features)
     card = _card(job.recipe, name, scaling, scale=1 / 32, description=(
         "Principal components of the standardised surface reflectance of clear pixel-dates, "
@@ -218,7 +222,7 @@ def _temporal(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
     """Train the network that tells seen and hidden dates from a few bounded numbers."""
     recipe = job.recipe
     base = _series(recipe) if recipe.series else None
-    scaling, rows, sample = _scaled(job, base.card.scaling if base else None)
+    scaling, rows = _scaled(job, base.card.scaling if base else None)
     size = PRESETS[recipe.preset]
     explained = _explained(recipe)
     many = f"{recipe.features} bounded numbers" if recipe.features > 1 else "One bounded number"
@@ -243,7 +247,7 @@ def _temporal(job: Job, name: str) -> tuple[Predictor, dict[str, Any]]:
         history = list(base.card.training["history"])
     else:
         history = _fitted(job, module.cleaning, task.clean, draws.one_sensor, more=_coding(recipe))
-    _coded(job, module.coding, task, sample)
+    _coded(job, module.coding, task)
     return Predictor(card, module), {"pixel_dates": len(rows), "history": history}
 
 
@@ -277,16 +281,25 @@ def _coding(recipe: Recipe) -> int:
     return round(CODING * recipe.steps)
 
 
-def _coded(job: Job, module: Coding, task: SensorTask, sample: NDArray[np.float32]) -> None:
+def _coded(job: Job, module: Coding, task: SensorTask) -> None:
     """Learn the code of what a date says.
 
-    Its steps cost a tenth of those before: a table ``(n, input)`` has no series.
+    Its steps cost a tenth of those before: a table ``(n, input)`` has no series. Half of the table
+    was measured, where there is something measured: simulated spectra vary in fewer ways, and a
+    code of them alone tells measured ones less well than principal components do.
     """
-    seed, disturbance = job.recipe.seed, SENSORS[job.recipe.sensor].disturbance
+    kinds = [
+        {name: ds for name, ds in job.cubes.items() if bool(ds.attrs.get("simulated")) == simulated}
+        for simulated in (False, True)
+    ]
+    tables = [_sample(job, task.prepare.inputs, part) for part in kinds if part]
+    seed, full = job.recipe.seed, SENSORS[job.recipe.sensor].disturbance
+    disturbance = replace(full, gain=full.gain * LITTLE, offset=full.offset * LITTLE)
 
     def draw(step: int) -> Tensor:
         rng = np.random.default_rng([seed, 2, step])
-        chosen = sample[rng.integers(len(sample), size=ROWS)][:, None, :, None, None]
+        rows = [one[rng.integers(len(one), size=ROWS // len(tables))] for one in tables]
+        chosen = np.concatenate(rows)[:, None, :, None, None]
         return torch.from_numpy(augment.shifted(chosen, disturbance, rng).astype(np.float32))
 
     steps, before = _coding(job.recipe), 0 if job.recipe.series else job.recipe.steps
@@ -419,27 +432,31 @@ def _batches(draw: augment.Draw, recipe: Recipe) -> Callable[[int], augment.Batc
     return augment.batches(draw, inputs, disturbance, PLAN, seed=recipe.seed, origin=ORIGIN)
 
 
-def _scaled(
-    job: Job, scaling: Scaling | None = None
-) -> tuple[Scaling, NDArray[np.float64], NDArray[np.float32]]:
-    """Give the scaling of the channels, and a sample: normalised channels and the inputs."""
+def _sample(job: Job, inputs: list[str], cubes: Cubes) -> NDArray[np.float32]:
+    """Give the inputs of clear pixel-dates, as many of each cube."""
+    recipe = job.recipe
+    return data.pixels(
+        cubes, inputs, sensor=recipe.sensor, count=SAMPLE, seed=recipe.seed,
+        held_out=recipe.held_out,
+    )  # fmt: skip
+
+
+def _scaled(job: Job, scaling: Scaling | None = None) -> tuple[Scaling, NDArray[np.float64]]:
+    """Give the scaling of the channels, and the normalised channels of a sample."""
     recipe = job.recipe
     low, high = limits(recipe.sensor, recipe.channels)
     count = len(recipe.channels)
     plain = Preparation(
         recipe.channels, Scaling((0.0,) * count, (1.0,) * count, low, high), recipe.sensor
     )
-    sample = data.pixels(
-        job.cubes, plain.inputs, sensor=recipe.sensor, count=SAMPLE, seed=recipe.seed,
-        held_out=recipe.held_out,
-    )  # fmt: skip
+    sample = _sample(job, plain.inputs, job.cubes)
     rows = plain(torch.from_numpy(sample)[:, :, None, None])[:, :, 0, 0].double().numpy()
     centre, spread = rows.mean(axis=0).round(6), rows.std(axis=0).round(6)
     if spread.min() <= 0:
         raise ValueError("the cubes vary too little to learn from; give more dates or places")
     if scaling is None:
         scaling = Scaling(tuple(centre.tolist()), tuple(spread.tolist()), low, high)
-    return scaling, (rows - np.array(scaling.centre)) / np.array(scaling.spread), sample
+    return scaling, (rows - np.array(scaling.centre)) / np.array(scaling.spread)
 
 
 def _whitened(
