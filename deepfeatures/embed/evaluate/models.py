@@ -71,12 +71,11 @@ def judge(
     tables, total = [], len(predictors)
     for number, one in enumerate(predictors):
         subject = of_predictor(one, channels, name=_subject(one, predictors))
-        tables.append(
-            evaluate(
-                [subject], train=sides[0], test=sides[1], seed=number,
-                beside=_beside(one, predictors[:number]),
-            )
-        )  # fmt: skip
+        # every model meets the same haze and the same rows: the spread is that of the trainings
+        table = evaluate(
+            [subject], train=sides[0], test=sides[1], beside=_beside(one, predictors[:number])
+        )
+        tables.append(table.assign(seed=number))
         if progress:
             progress(number + 1, total)
     return pd.concat(tables, ignore_index=True)
