@@ -13,6 +13,9 @@ from deepfeatures.settings import Workspace
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the checkpoints that come with the package."""
 
+DEFAULT = "optical"
+"""Model that is taken where none is named."""
+
 
 def names(ws: Workspace) -> list[str]:
     """Give the names of all models, the shipped ones and those trained in this workspace."""

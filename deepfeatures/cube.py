@@ -25,9 +25,6 @@ from deepfeatures.aoi import AOI, window
 from deepfeatures.settings import Workspace, checked_name
 from deepfeatures.tiles import Tile
 
-DEFAULT_MODEL = "optical"
-"""The shipped network that is used unless another is asked for."""
-
 Progress = Callable[[int, int], None] | None
 Cancelled = Callable[[], bool] | None
 
@@ -73,7 +70,7 @@ def demo(
             writer.write(tile, simulate.render(landscape, tile))
         writer.finish()
         catalogue.add(ws, "demo")
-    embed(ws, "demo", model=DEFAULT_MODEL, out="demo-features", progress=progress)
+    embed(ws, "demo", model=cards.DEFAULT, out="demo-features", progress=progress)
     return ["demo", "demo-features"]
 
 
@@ -357,7 +354,7 @@ def embed(
     ws: Workspace,
     name: str,
     *,
-    model: str = DEFAULT_MODEL,
+    model: str = cards.DEFAULT,
     aoi: AOI | None = None,
     out: str | None = None,
     device: str = "auto",

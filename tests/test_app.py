@@ -257,6 +257,7 @@ def test_a_year_of_a_pixel_leaves_out_gaps_and_other_years() -> None:
 
 def test_the_area_asks_before_it_costs(state: State) -> None:
     view = jobs.JobsView(state=state, read=lambda: data.cubes(state.ws))
+    assert view.model.value == "optical"
     assert "Draw an area" in view.note.object
     assert view.start.disabled
     west, south, east, north = state.info["bounds"]

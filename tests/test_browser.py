@@ -237,6 +237,7 @@ def query(seen: Watched) -> dict[str, str]:
 
 
 def date(seen: Watched) -> str:
+    seen.page.wait_for_function("location.search.includes('date=')")  # written once it is loaded
     return query(seen)["date"]
 
 

@@ -114,8 +114,8 @@ class JobsView(pn.viewable.Viewer):
             self.period.param.update(options=options, value=next(iter(options.values()), None))
         names = cards.names(self.state.ws)
         if names != self.model.options:
-            best = [name for name in names if "pca" not in name] or names
-            self.model.param.update(options=names, value=best[0] if best else None)
+            first = cards.DEFAULT if cards.DEFAULT in names else (names or [None])[0]
+            self.model.param.update(options=names, value=first)
         self._ask()
 
     def _wanted(self) -> aoi.AOI:

@@ -149,7 +149,7 @@ def remove(args: argparse.Namespace, ws: Workspace) -> Answer:
 def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Make the feature cube of a band cube."""
     area = _area(args.aoi)
-    from deepfeatures import cube
+    from deepfeatures import cards, cube
 
     spread = args.workers or args.processes or args.scheduler
     with (
@@ -159,7 +159,7 @@ def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
         name = cube.embed(
             ws,
             args.name,
-            model=args.model or cube.DEFAULT_MODEL,
+            model=args.model or cards.DEFAULT,
             aoi=area,
             out=args.out,
             device=args.device,
