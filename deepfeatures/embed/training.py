@@ -286,7 +286,7 @@ def _coded(job: Job, module: Coding, task: SensorTask) -> None:
 
     Its steps cost a tenth of those before: a table ``(n, input)`` has no series. Half of the table
     was measured, where there is something measured: simulated spectra vary in fewer ways, and a
-    code of them alone tells measured ones less well than principal components do.
+    code of mostly them tells measured ones less well.
     """
     kinds = [
         {name: ds for name, ds in job.cubes.items() if bool(ds.attrs.get("simulated")) == simulated}
