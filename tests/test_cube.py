@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_store import tree
 
-from deepfeatures import catalogue, clouds, contract, cube, export
+from deepfeatures import cards, catalogue, clouds, contract, cube, export
 from deepfeatures.aoi import from_geojson
 from deepfeatures.settings import Workspace
 from deepfeatures.settings import workspace as make_workspace
@@ -144,7 +144,7 @@ def test_the_real_cube_goes_all_the_way(shared_data, workspace):
     assert (cloud != 1).mean() >= 0.9, "cloud that the scene classification takes for snow"
     assert (ds["valid"].sel(time="2018-06-28").values == 1).mean() > 0.95
     assert "shadows that show in time" in ds.attrs["processing"]
-    for model in ("pca", cube.DEFAULT_MODEL):
+    for model in ("pca", cards.DEFAULT):
         name = cube.embed(workspace, "be", model=model)
         features = contract.check(catalogue.open(workspace, name))
         assert features.sizes["time"] == 118
