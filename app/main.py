@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
-from panel_material_ui import Accordion
 
-from app import data, style
+from app import data, sections, style
 from app.state import LINKED, State
 from app.views.dates import DatesView
 from app.views.export import ExportView
@@ -63,56 +61,65 @@ def page(state: State) -> pmui.Page:
     """Lay the views of a state out on a page."""
     if not state.cubes:
         return _page([], [pmui.Alert(object=WELCOME, severity="info", margin=24)], [])
-
-    def bound(call: Callable[..., Any]) -> Callable[..., Any]:
-        return partial(call, state.ws)
-
     layer = LayerView(
         state=state,
-        suggest=bound(data.limits),
+        suggest=partial(data.limits, state.ws),
         reachable=partial(data.reachable, style.BASEMAP),
     )
-    places = Accordion(
-        ("Map", layer),
-        ("Area and features", JobsView(state=state, read=bound(data.cubes))),
-        ("Export", ExportView(state=state, size=bound(data.export_size))),
-        active=[0, 1],
-        sizing_mode="stretch_width",
-        disable_gutters=True,
-        title_variant="subtitle2",
-        margin=0,
-    )
-    times = DatesView(state=state, read=bound(data.shares))
-    left = _column(
-        _stack(state, MapView(state=state), layer.ramp),
-        _column(times, name="card times", sizing_mode="stretch_width"),
-        name="left",
-    )
-    series = SeriesView(state=state, read=bound(data.series))
-    latent = LatentView(
-        state=state,
-        sample=bound(data.sample),
-        track=bound(data.track),
-        select=bound(data.select),
-    )
-    right = _column(
-        _card("Pixel through time", series, "card series"),
-        _card("Latent space", latent, "card latent"),
-        name="right",
-    )
     main = pn.Row(
-        left,
-        right,
+        _left(state, layer),
+        _right(state),
         css_classes=["panes"],
         stylesheets=[style.CSS],
         margin=0,
         sizing_mode="stretch_both",
     )
-    made = _page([places], [main], [_origin(state)])
+    sidebar = sections.folded(_sections(state, layer), ["Map", "Area and features"])
+    made = _page([sidebar], [main], [_origin(state)])
     if on_phone():
         made.sidebar_open = False
         state.param.watch(lambda *_: made.param.update(sidebar_open=False), "mode")
     return made
+
+
+def _sections(state: State, layer: LayerView) -> dict[str, sections.Make]:
+    """Give what stands at the side: heading to what makes the part below it."""
+    ws = state.ws
+    return {
+        "Map": lambda: layer,
+        "Area and features": lambda: JobsView(state=state, read=partial(data.cubes, ws)),
+        "Export": lambda: ExportView(state=state, size=partial(data.export_size, ws)),
+    }
+
+
+def _left(state: State, layer: LayerView) -> pn.viewable.Viewable:
+    times = DatesView(state=state, read=partial(data.shares, state.ws))
+    return _column(
+        _stack(state, MapView(state=state), layer.ramp),
+        _column(times, name="card times", sizing_mode="stretch_width"),
+        name="left",
+    )
+
+
+def _right(state: State) -> pn.viewable.Viewable:
+    """Make the cards beside the map; each shows one of its parts."""
+    ws = state.ws
+    through_time: dict[str, sections.Make] = {
+        "Series": lambda: SeriesView(state=state, read=partial(data.series, ws)),
+    }
+    features: dict[str, sections.Make] = {
+        "Latent space": lambda: LatentView(
+            state=state,
+            sample=partial(data.sample, ws),
+            track=partial(data.track, ws),
+            select=partial(data.select, ws),
+        ),
+    }
+    return _column(
+        _card("Pixel through time", through_time, "card series"),
+        _card("Features", features, "card latent"),
+        name="right",
+    )
 
 
 def on_phone() -> bool:
@@ -176,9 +183,13 @@ def _column(*parts: Any, name: str, sizing_mode: str = "stretch_both") -> pn.Col
     )
 
 
-def _card(title: str, view: pn.viewable.Viewer, name: str) -> pn.viewable.Viewable:
-    heading = pn.pane.HTML(f"<h2>{title}</h2>", stylesheets=[style.CSS], margin=0)
-    return _column(heading, view, name=name)
+def _card(title: str, parts: dict[str, sections.Make], name: str) -> pn.viewable.Viewable:
+    if len(parts) > 1:
+        return sections.either(parts, label=title, name=name)
+    ((heading, make),) = parts.items()
+    return _column(
+        pn.pane.HTML(f"<h2>{heading}</h2>", stylesheets=[style.CSS], margin=0), make(), name=name
+    )
 
 
 def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:

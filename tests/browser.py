@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, missing
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from conftest import ROOT
+from playwright.sync_api import Browser, Page
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-quic",
 )  # fmt: skip
-PATIENCE = 90_000
+PATIENCE = int(os.environ.get("DEEPFEATURES_PATIENCE", "90")) * 1000
 """Milliseconds until a test gives up waiting for the page."""
 
 FRAME = """(name) => {
@@ -52,7 +52,8 @@ class Watched:
     shots: Path
     errors: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
-    tiles: dict[str, bytes] = field(default_factory=dict)
+    tiles: list[str] = field(default_factory=list)
+    """Addresses of the map tiles that came, in the order of their coming."""
 
     def open(self, query: str = "") -> None:
         """Load the page and wait until everything is drawn."""
@@ -83,6 +84,12 @@ class Watched:
             mouse.move(*corner, steps=6)
         mouse.up()
 
+    def body(self, url: str) -> bytes:
+        """Fetch an address of the server again, as the page would."""
+        answer = self.page.request.get(url)
+        assert answer.ok, f"{answer.status} {url}"
+        return answer.body()
+
     def shot(self, name: str) -> bytes:
         """Save a picture of the page."""
         return self.page.screenshot(path=self.shots / f"{name}.png")
@@ -101,19 +108,6 @@ def executable() -> str | None:
     """Find Chromium: ``CHROMIUM``, or a program of one of its names."""
     names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
     return next((found for name in names if name and (found := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """A running Chromium."""
-    path = executable()
-    if path is None:
-        missing("Chromium is not there: install Debian's package chromium, or set CHROMIUM")
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 def free_port() -> int:
@@ -163,8 +157,7 @@ def watched(browser: Browser, address: str, shots: Path, **options: Any) -> Iter
 
     def answered(response: Any) -> None:
         if "/tiles/" in response.url and response.status == 200:
-            with contextlib.suppress(Exception):  # the page may have moved on
-                seen.tiles[response.url] = response.body()
+            seen.tiles.append(response.url)
 
     page.on("request", asked)
     page.on("response", answered)

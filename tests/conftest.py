@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import filelock
 import hypothesis
 import numpy as np
 import odc.geo.xr  # noqa: F401 (registers the accessor .odc)
@@ -14,6 +18,9 @@ import xarray as xr
 from deepfeatures.bands import BANDS, attributes
 from deepfeatures.settings import Workspace
 from deepfeatures.settings import workspace as make_workspace
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Laws are checked on busy machines too, so no example has a time limit.
 hypothesis.settings.register_profile("laws", deadline=None)
@@ -107,9 +114,60 @@ def tiny_bands() -> xr.Dataset:
 
 @pytest.fixture(scope="session")
 def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a small simulated landscape and its feature cubes (one per session)."""
+    """A workspace with a small simulated landscape and its feature cubes, to read only.
+
+    One for all processes of a run: the first one makes it, the others wait.
+    """
     from deepfeatures import cube
 
-    home = tmp_path_factory.mktemp("demo") / "home"
-    cube.demo(make_workspace(home), seed=0, size=128, years=1)
-    return home
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    done = shared / "demo" / "done"
+    with filelock.FileLock(shared / "demo.lock"):
+        if not done.exists():
+            cube.demo(make_workspace(done.parent / "home"), seed=0, size=128, years=1)
+            done.touch()
+    return done.parent / "home"
+
+
+@pytest.fixture(scope="module")
+def demo_copy(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo that the tests of a module may add to."""
+    copy = tmp_path_factory.mktemp("page") / "home"
+    shutil.copytree(demo_home, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def shots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the page go: below DEEPFEATURES_SCREENSHOTS, else a temporary folder."""
+    wanted = os.environ.get("DEEPFEATURES_SCREENSHOTS", "")
+    stem = request.module.__name__.removeprefix("test_browser").strip("_")
+    folder = Path(wanted).resolve() / stem if wanted else tmp_path_factory.mktemp("shots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(demo_copy: Path, shots: Path) -> Iterator[str]:
+    """Address of a running server of `demo_copy`."""
+    from browser import served
+
+    with served(demo_copy, shots / "server.log") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A running Chromium; it ends with the module, for its loop would disturb other tests."""
+    from browser import FLAGS, PATIENCE, executable
+    from playwright.sync_api import expect, sync_playwright
+
+    path = executable()
+    if path is None:
+        missing("Chromium is not there: install Debian's package chromium, or set CHROMIUM")
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from app import data, main, style, work
+from app import data, main, sections, style, work
 from app.server import BROKEN, Health, origins
 from app.state import State, nearest
 from app.views import dates, export, jobs, latent, layer, timeseries
@@ -349,3 +349,33 @@ def square(west: float, south: float, east: float, north: float) -> dict[str, An
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     geometry = {"type": "Polygon", "coordinates": [ring]}
     return {"type": "Feature", "properties": {"name": "field"}, "geometry": geometry}
+
+
+def test_a_part_is_made_when_it_is_first_unfolded():
+    made: list[str] = []
+
+    def part(name: str) -> Any:
+        return lambda: made.append(name) or pn.pane.HTML(name)
+
+    stack = sections.folded({"One": part("one"), "Two": part("two")}, ["One"])
+    assert made == ["one"]
+    stack.active = [0, 1]
+    stack.active = []
+    stack.active = [1]
+    assert made == ["one", "two"]
+    assert [[pane.object for pane in holder] for holder in stack] == [["one"], ["two"]]
+
+
+def test_of_two_parts_the_one_that_is_chosen_is_shown():
+    made: list[str] = []
+
+    def part(name: str) -> Any:
+        return lambda: made.append(name) or pn.pane.HTML(name)
+
+    card = sections.either({"One": part("one"), "Two": part("two")}, label="What is shown")
+    choice, place = card
+    assert made == ["one"]
+    choice.value = "Two"
+    choice.value = "One"
+    assert made == ["one", "two"]
+    assert [pane.object for pane in place[0]] == ["one"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import xarray as xr
-from browser import PATIENCE, Watched, chromium, served, watched  # noqa: F401
+from browser import PATIENCE, Watched, watched
 from conftest import ROOT
 from playwright.sync_api import Browser, expect
 from pyproj import Transformer
@@ -26,30 +25,8 @@ PHONE = "Mozilla/5.0 (Linux; Android 14; Pixel 8) Chrome/130.0 Mobile Safari/537
 SHOTS = os.environ.get("DEEPFEATURES_SCREENSHOTS", "")
 
 
-@pytest.fixture(scope="module")
-def home(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace of our own: the tests add cubes to it."""
-    copy = tmp_path_factory.mktemp("page") / "home"
-    shutil.copytree(demo_home, copy)
-    return copy
-
-
-@pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the pictures go: the folder DEEPFEATURES_SCREENSHOTS, else a temporary one."""
-    folder = Path(SHOTS) if SHOTS else tmp_path_factory.mktemp("shots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(home: Path, shots: Path) -> str:
-    with served(home, shots / "server.log") as found:
-        yield found
-
-
-def test_the_whole_way(chromium: Browser, address: str, home: Path, shots: Path) -> None:  # noqa: F811
-    ws = workspace(home)
+def test_the_whole_way(chromium: Browser, address: str, demo_copy: Path, shots: Path) -> None:
+    ws = workspace(demo_copy)
     size = {"width": 1400, "height": 900}
     with watched(chromium, address, shots, viewport=size) as seen:
         seen.page.set_default_timeout(PATIENCE)
@@ -63,7 +40,7 @@ def test_the_whole_way(chromium: Browser, address: str, home: Path, shots: Path)
         assert seen.foreign == []
 
 
-def test_phone(chromium: Browser, address: str, shots: Path) -> None:  # noqa: F811
+def test_phone(chromium: Browser, address: str, shots: Path) -> None:
     size = {"width": 390, "height": 844}
     phone = {"viewport": size, "has_touch": True, "is_mobile": True, "user_agent": PHONE}
     with watched(chromium, address, shots, **phone) as seen:
@@ -86,26 +63,26 @@ def opens(seen: Watched) -> None:
     seen.page.wait_for_function(f"({TILES_DRAWN})()")
     expect(seen.page.get_by_text("Simulated", exact=True)).to_be_visible()
     assert len(seen.tiles) >= 1
-    assert all(body.startswith(b"\x89PNG") for body in seen.tiles.values())
+    assert seen.body(seen.tiles[0]).startswith(b"\x89PNG")
     seen.shot("1-open")
     if SHOTS:
         seen.page.screenshot(path=ROOT / "docs" / "images" / "page.png")
 
 
 def steps(seen: Watched) -> None:
-    day, picture, tiles = date(seen), seen.map_shot(), dict(seen.tiles)
+    day, picture, tiles = date(seen), seen.map_shot(), list(seen.tiles)
     seen.page.get_by_role("button", name="Next date").click()
     wait_for_date(seen, day)
     after = date(seen)
     assert after > day
     until(seen, lambda: seen.map_shot() != picture)
     pairs = [
-        (body, tiles[url.replace(after, day)])
-        for url, body in seen.tiles.items()
+        (url, url.replace(after, day))
+        for url in seen.tiles
         if f"time={after}" in url and url.replace(after, day) in tiles
     ]
     assert pairs
-    assert all(one != other for one, other in pairs)
+    assert seen.body(pairs[0][0]) != seen.body(pairs[0][1])
     seen.page.locator("body").press("ArrowLeft")
     wait_for_date(seen, after)
     assert date(seen) == day

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import numpy as np
 import pytest
-from browser import FLAGS, PATIENCE, Watched, executable, served, watched
-from conftest import bands_cube, missing
-from playwright.sync_api import expect, sync_playwright
+from browser import PATIENCE, Watched, served, watched
+from conftest import bands_cube
+from playwright.sync_api import Browser, expect
 
 from deepfeatures import catalogue, indices, store
 from deepfeatures.settings import workspace
@@ -22,45 +21,26 @@ OWN = "(B08 - B05) / (B08 + B05)"
 
 
 @pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shots")
-
-
-@pytest.fixture(scope="module")
-def address(shots: Path) -> Iterator[str]:
+def address(shots: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of a workspace with one small band cube."""
-    ws = workspace(shots / "home")
+    ws = workspace(tmp_path_factory.mktemp("field") / "home")
     store.write(bands_cube(height=64, width=64), catalogue.place(ws, "field"))
     catalogue.add(ws, "field")
     with served(ws.home, shots / "server.log") as found:
         yield found
 
 
-def test_indices(address: str, shots: Path) -> None:
-    path = executable()
-    if path is None:
-        missing("Chromium is not there: install Debian's package chromium, or set CHROMIUM")
-    # In a thread of its own: the browser of another test leaves its loop in this one.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(visit, address, shots, path).result()
-
-
-def visit(address: str, shots: Path, path: str) -> None:
-    expect.set_options(timeout=PATIENCE)
-    size = {"width": 1400, "height": 900}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        with watched(browser, address, shots, viewport=size) as seen:
-            seen.page.set_default_timeout(PATIENCE)
-            seen.open()
-            finds(seen)
-            writes(seen)
-            errs(seen)
-            adds(seen)
-            fits_a_phone(seen)
-            assert seen.errors == []
-            assert seen.foreign == []
-        browser.close()
+def test_indices(chromium: Browser, address: str, shots: Path) -> None:
+    with watched(chromium, address, shots, viewport={"width": 1400, "height": 900}) as seen:
+        seen.page.set_default_timeout(PATIENCE)
+        seen.open()
+        finds(seen)
+        writes(seen)
+        errs(seen)
+        adds(seen)
+        fits_a_phone(seen)
+        assert seen.errors == []
+        assert seen.foreign == []
 
 
 def finds(seen: Watched) -> None:

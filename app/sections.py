@@ -1,0 +1,100 @@
+"""Parts of the page that are made when somebody first looks at them.
+
+A figure costs the browser a third of a second and a component some fifty milliseconds, so what
+nobody has opened yet is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from app import style
+
+Make = Callable[[], Any]
+"""Makes a part of the page: a view or a component."""
+
+
+class Part:
+    """A place on the page whose content is made when it is first shown."""
+
+    def __init__(self, make: Make, **options: Any) -> None:
+        self._make = make
+        self.made: Any = None
+        self.holder = pn.Column(margin=0, **({"sizing_mode": "stretch_width"} | options))
+
+    def show(self) -> Any:
+        """Make the content unless it is there, and give it."""
+        if self.made is None:
+            self.made = self._make()
+            self.holder.append(self.made)
+        return self.made
+
+
+def folded(parts: Mapping[str, Make], opened: Sequence[str] = ()) -> pmui.Accordion:
+    """Stack parts under headings; each is made when it is first unfolded.
+
+    Parameters
+    ----------
+    parts
+        Heading to what makes the part below it.
+    opened
+        Headings that are open from the beginning.
+    """
+    titles = list(parts)
+    made = [Part(make) for make in parts.values()]
+    stack = pmui.Accordion(
+        *zip(titles, (part.holder for part in made), strict=True),
+        active=[titles.index(title) for title in opened],
+        sizing_mode="stretch_width",
+        disable_gutters=True,
+        title_variant="subtitle2",
+        margin=0,
+    )
+
+    def look(*_: Any) -> None:
+        for place in stack.active:
+            made[place].show()
+
+    stack.param.watch(look, "active")
+    look()
+    return stack
+
+
+def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Column:
+    """Show one of several parts in the same place, chosen by its title; the first one at first.
+
+    Parameters
+    ----------
+    parts
+        Title to what makes the part.
+    label
+        Says to a screen reader what is chosen here.
+    name
+        Classes for the style sheet.
+    """
+    made = {title: Part(make, sizing_mode="stretch_both") for title, make in parts.items()}
+    titles = list(made)
+    choice = pmui.RadioButtonGroup(
+        options=titles, value=titles[0], size="small", description=label, margin=(0, 0, 4, 0)
+    )
+    place = pn.Column(sizing_mode="stretch_both", margin=0)
+
+    def look(*_: Any) -> None:
+        part = made[choice.value]
+        part.show()
+        place.objects = [part.holder]
+
+    choice.param.watch(look, "value")
+    look()
+    return pn.Column(
+        choice,
+        place,
+        css_classes=name.split(),
+        stylesheets=[style.CSS],
+        sizing_mode="stretch_both",
+        margin=0,
+    )
