@@ -116,8 +116,8 @@ def _right(state: State) -> pn.viewable.Viewable:
         ),
     }
     return _column(
-        _card("Pixel through time", through_time, "card series"),
-        _card("Features", features, "card latent"),
+        sections.either(through_time, label="A pixel through time", name="card series"),
+        sections.either(features, label="The features", name="card latent"),
         name="right",
     )
 
@@ -180,15 +180,6 @@ def _column(*parts: Any, name: str, sizing_mode: str = "stretch_both") -> pn.Col
         stylesheets=[style.CSS],
         sizing_mode=sizing_mode,
         margin=0,
-    )
-
-
-def _card(title: str, parts: dict[str, sections.Make], name: str) -> pn.viewable.Viewable:
-    if len(parts) > 1:
-        return sections.either(parts, label=title, name=name)
-    ((heading, make),) = parts.items()
-    return _column(
-        pn.pane.HTML(f"<h2>{heading}</h2>", stylesheets=[style.CSS], margin=0), make(), name=name
     )
 
 

@@ -30,8 +30,36 @@ class Part:
         """Make the content unless it is there, and give it."""
         if self.made is None:
             self.made = self._make()
-            self.holder.append(self.made)
+            self.holder.objects = [self.made]
         return self.made
+
+
+def afterwards(parts: Sequence[Part]) -> None:
+    """Make parts one by one after the page was drawn, so that the map need not wait for them.
+
+    Without a server (a test, a script) they are made at once.
+    """
+    document = pn.state.curdoc
+    waiting = list(parts)
+    if document is None or document.session_context is None:
+        for part in waiting:
+            part.show()
+        return
+    for part in waiting:
+        part.holder.objects = [
+            pn.pane.HTML(
+                '<div class="note" role="status">Loading …</div>',
+                stylesheets=[style.CSS],
+                margin=8,
+            )
+        ]
+
+    def following() -> None:
+        waiting.pop(0).show()
+        if waiting:
+            document.add_next_tick_callback(following)  # the loop is free in between
+
+    pn.state.onload(following)
 
 
 def folded(parts: Mapping[str, Make], opened: Sequence[str] = ()) -> pmui.Accordion:
@@ -60,7 +88,7 @@ def folded(parts: Mapping[str, Make], opened: Sequence[str] = ()) -> pmui.Accord
             made[place].show()
 
     stack.param.watch(look, "active")
-    look()
+    afterwards([made[place] for place in stack.active])
     return stack
 
 
@@ -78,6 +106,8 @@ def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Colum
     """
     made = {title: Part(make, sizing_mode="stretch_both") for title, make in parts.items()}
     titles = list(made)
+    if len(titles) == 1:
+        return _alone(titles[0], made[titles[0]], name)
     choice = pmui.RadioButtonGroup(
         options=titles, value=titles[0], size="small", description=label, margin=(0, 0, 4, 0)
     )
@@ -89,10 +119,22 @@ def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Colum
         place.objects = [part.holder]
 
     choice.param.watch(look, "value")
-    look()
+    first = made[titles[0]]
+    place.objects = [first.holder]
+    afterwards([first])
+    return _card(choice, place, name)
+
+
+def _alone(title: str, part: Part, name: str) -> pn.Column:
+    afterwards([part])
+    heading = pn.pane.HTML(f"<h2>{title}</h2>", stylesheets=[style.CSS], margin=0)
+    return _card(heading, part.holder, name)
+
+
+def _card(head: Any, body: Any, name: str) -> pn.Column:
     return pn.Column(
-        choice,
-        place,
+        head,
+        body,
         css_classes=name.split(),
         stylesheets=[style.CSS],
         sizing_mode="stretch_both",

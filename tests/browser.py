@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -56,9 +56,11 @@ class Watched:
     """Addresses of the map tiles that came, in the order of their coming."""
 
     def open(self, query: str = "") -> None:
-        """Load the page and wait until everything is drawn."""
+        """Load the page and wait until everything is drawn, what comes after the map as well."""
         self.page.goto(f"{self.address}{query}")
         self.page.wait_for_function("window.Bokeh?.documents[0]?.is_idle", timeout=PATIENCE)
+        expect(self.page.get_by_text("Loading …", exact=True)).to_have_count(0)
+        self.page.wait_for_function("Bokeh.documents[0].is_idle", timeout=PATIENCE)
 
     def data(self, name: str) -> dict[str, list[Any]]:
         """Give the columns of a data source."""
