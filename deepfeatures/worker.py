@@ -23,8 +23,7 @@ from typing import Any
 import filelock
 import psutil
 
-from deepfeatures import catalogue, cube, jobs
-from deepfeatures.aoi import from_geojson
+from deepfeatures import catalogue, jobs, kinds
 from deepfeatures.errors import EXPECTED, sentence
 from deepfeatures.settings import Workspace
 
@@ -32,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 """How often an idle worker looks for jobs, and a busy one for a cancel."""
+PATIENCE_SECONDS = 1.25
+"""How long a cancelled job may take to look up, before the worker is replaced."""
 BACKOFF_SECONDS = 1.0
 """Pause before the first restart of a worker that died; it doubles each time."""
 MAX_BACKOFF_SECONDS = 60.0
@@ -56,6 +57,8 @@ def run(
     parent: int | None = None,
     once: bool = False,
     stop: Callable[[], bool] | None = None,
+    warm: Callable[[], None] | None = None,
+    give_up: Callable[[], None] | None = None,
 ) -> int:
     """Take jobs one at a time until told to stop.
 
@@ -70,6 +73,11 @@ def run(
     stop
         Asked between tiles and jobs; a job that is stopped goes back to the queue and is
         resumed by the next worker.
+    warm
+        Called once, when what dead workers left is cleared, before the first job.
+    give_up
+        Called, from another thread, if a cancelled job does not stop within `PATIENCE_SECONDS`;
+        it must not return. Without it the worker waits as long as it takes.
 
     Returns
     -------
@@ -86,11 +94,13 @@ def run(
     with _locked(ws):
         for over in jobs.recover(ws):
             _clear(ws, over)
+        if warm:
+            warm()
         while not stopped():
             job = jobs.claim(ws, os.getpid())
             if job is not None:
                 taken += 1
-                _work(ws, job, stopped)
+                _work(ws, job, stopped, give_up)
             elif once:
                 break
             else:
@@ -109,46 +119,111 @@ def lives(ws: Workspace) -> bool:
     return False
 
 
-def _work(ws: Workspace, job: dict[str, Any], stopped: Callable[[], bool]) -> None:
+def _work(
+    ws: Workspace,
+    job: dict[str, Any],
+    stopped: Callable[[], bool],
+    give_up: Callable[[], None] | None,
+) -> None:
     """Run one claimed job to one of its ends; nothing that happens in it ends the worker."""
-    ident = job["id"]
-    logger.info("job %s: %s with %s to %s", ident, job["cube"], job["model"], job["out"])
+    ident, kind = job["id"], kinds.KINDS.get(job["kind"])
+    logger.info("job %s: %s of %s to %s", ident, job["kind"], job["cube"], job["out"])
     began = time.perf_counter()
     try:
-        if not _result_is_there(ws, job):
-            _embed(ws, job, stopped)
+        if kind is None:
+            raise ValueError(f"this version knows no kind of job {job['kind']!r}; ask for another")
+        if not (kind.makes_cube and _result_is_there(ws, job)):
+            with _watched(ws, ident, give_up) as cancelled, _logged(ws, ident):
+                kind.run(ws, job, _reporter(ws, ident), lambda: stopped() or cancelled.is_set())
     except InterruptedError:
         _interrupted(ws, job)
         return
     except Exception as error:  # whatever a job does, the worker goes on and the record says it
         logger.exception("job %s failed", ident)
-        cube.discard(ws, job["out"])
+        _remove(ws, job)
         hint = "" if isinstance(error, EXPECTED) else f"; {log_path(ws).name} has the details"
         if jobs.fail(ws, ident, sentence(error) + hint) is None:
             _interrupted(ws, job)
         return
     if jobs.finish(ws, ident) is None:  # cancelled after the last tile
-        catalogue.remove(ws, job["out"])
+        if kind.makes_cube:
+            catalogue.remove(ws, job["out"])
         _interrupted(ws, job)
         return
     seconds = time.perf_counter() - began
     logger.info("job %s: done in %.1f s", ident, seconds)
-    if job["attempts"] == 1:
-        jobs.measured(ws, job["model"], job["pixel_dates"], seconds)
+    if job["attempts"] == 1 and job["pixel_dates"]:
+        jobs.measured(ws, job["model"], job["pixel_dates"], seconds, kind=job["kind"])
 
 
-def _embed(ws: Workspace, job: dict[str, Any], stopped: Callable[[], bool]) -> None:
-    ident = job["id"]
-    cube.embed(
-        ws,
-        job["cube"],
-        model=job["model"],
-        aoi=None if job["aoi"] is None else from_geojson(job["aoi"]),
-        out=job["out"],
-        progress=lambda done, total: jobs.progress(ws, ident, done, total),
-        cancelled=lambda: stopped() or jobs.get(ws, ident)["state"] == "cancelling",
-        device="auto",
-    )
+def _reporter(ws: Workspace, ident: str) -> Callable[[int, int], None]:
+    """Give what a job reports its progress to: the record, and a line of its log each tenth."""
+    last = -1
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        jobs.progress(ws, ident, done, total)
+        tenth = 10 * done // max(total, 1)
+        if tenth > last:
+            last = tenth
+            jobs.log(ws, ident, f"{done} of {total}")
+
+    return report
+
+
+@contextmanager
+def _watched(
+    ws: Workspace, ident: str, give_up: Callable[[], None] | None
+) -> Iterator[threading.Event]:
+    """Look for a cancel while a job runs; give the event that says it came.
+
+    A job that does not look at it in time is given up: `give_up` replaces the process, and the
+    next one clears what was written.
+    """
+    cancelled, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        asked = None
+        while not over.wait(POLL_SECONDS):
+            with suppress(OSError, KeyError):  # a busy database is asked again
+                if jobs.get(ws, ident)["state"] == "cancelling":
+                    asked = asked or time.monotonic()
+                    cancelled.set()
+            if asked and give_up and time.monotonic() - asked > PATIENCE_SECONDS:
+                jobs.log(ws, ident, "it does not stop by itself; the worker starts anew")
+                give_up()
+
+    thread = threading.Thread(target=watch, name="deepfeatures-cancel-watch", daemon=True)
+    thread.start()
+    try:
+        yield cancelled
+    finally:
+        over.set()
+        thread.join()
+
+
+class _JobLog(logging.Handler):
+    """Writes what the package logs while a job runs to the log of the job."""
+
+    def __init__(self, ws: Workspace, ident: str) -> None:
+        super().__init__(logging.INFO)
+        self.ws, self.ident = ws, ident
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add one line."""
+        with suppress(OSError):  # a full disk is told by the job itself
+            jobs.log(self.ws, self.ident, f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextmanager
+def _logged(ws: Workspace, ident: str) -> Iterator[None]:
+    handler = _JobLog(ws, ident)
+    package = logging.getLogger("deepfeatures")
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
 
 
 def _result_is_there(ws: Workspace, job: dict[str, Any]) -> bool:
@@ -165,12 +240,22 @@ def _interrupted(ws: Workspace, job: dict[str, Any]) -> None:
 
 def _clear(ws: Workspace, job: dict[str, Any]) -> None:
     """Remove what a job has written, then say so."""
-    cube.discard(ws, job["out"])
+    _remove(ws, job)
     if job["state"] == "cancelling":
         jobs.move(
             ws, job["id"], "cancelling", "cancelled",
             message="cancelled", finished=time.time(), pid=None,
         )  # fmt: skip
+        jobs.log(ws, job["id"], "cancelled; nothing was kept")
+
+
+def _remove(ws: Workspace, job: dict[str, Any]) -> None:
+    kind = kinds.KINDS.get(job["kind"])
+    try:
+        if kind is not None:
+            kind.clear(ws, job)
+    except EXPECTED:
+        logger.exception("what the job %s has written could not be removed", job["id"])
 
 
 @contextmanager
@@ -328,8 +413,17 @@ def main(ws: Workspace, *, parent: int | None = None, once: bool = False) -> int
     package.propagate = False  # stderr goes to the same file
     with suppress(OSError, AttributeError):
         os.nice(NICENESS)
-    # loads torch now, so that the first job need not wait for it
-    importlib.import_module("deepfeatures.infer")
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: terminated.set())
-    return run(ws, parent=parent, once=once, stop=terminated.is_set)
+    return run(ws, parent=parent, once=once, stop=terminated.is_set, warm=_warm, give_up=_anew)
+
+
+def _warm() -> None:
+    """Load torch now, so that the first job need not wait for it."""
+    importlib.import_module("deepfeatures.infer")
+
+
+def _anew() -> None:
+    """Become a fresh worker: the same process id and arguments, no lock and no thread kept."""
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -61,7 +61,7 @@ FLOORS = [
     },
     {"embed", "infer", "makers", "work"},
     {"cube", "minicube"},
-    {"jobs", "worker", "serve"},
+    {"jobs", "kinds", "worker", "serve"},
     {"cli", "progress", "__main__"},
 ]
 """A room may import rooms of its own floor and of those above it in this list."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from deepfeatures import catalogue, jobs, store
 from deepfeatures.aoi import AOI
+from deepfeatures.jobs import asking
 from deepfeatures.settings import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -232,10 +235,10 @@ def test_what_can_not_be_done_is_said_at_once(
         jobs.submit(ws, cube="tiny", model="linear", aoi=area(tiny_bands, start=date(2030, 1, 1)))
     with pytest.raises(ValueError, match="not GeoJSON"):
         jobs.submit(ws, cube="tiny", model="linear", aoi="somewhere")
-    monkeypatch.setattr(jobs, "RESERVE_BYTES", 10**18)
+    monkeypatch.setattr(asking, "RESERVE_BYTES", 10**18)
     with pytest.raises(ValueError, match="GB left; free some space"):
         submit(ws)
-    monkeypatch.setattr(jobs, "MAX_PIXEL_DATES", 1000)
+    monkeypatch.setattr(asking, "MAX_PIXEL_DATES", 1000)
     with pytest.raises(ValueError, match="choose a smaller area or period"):
         submit(ws)
     assert jobs.listing(ws) == []
@@ -250,7 +253,7 @@ def test_a_model_that_needs_other_bands(ws: Workspace, tiny_bands: xr.Dataset) -
 
 
 def test_the_queue_has_an_end(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MAX_WAITING", 2)
+    monkeypatch.setattr(asking, "MAX_WAITING", 2)
     submit(ws), submit(ws)
     with pytest.raises(ValueError, match="2 jobs wait already"):
         submit(ws)
@@ -262,3 +265,103 @@ def test_a_broken_database_is_said_in_one_sentence(ws: Workspace) -> None:
     ws.jobs_db.write_text("this is no database, but it is long enough to be read as one\n" * 40)
     with pytest.raises(OSError, match="jobs database .* can not be used"):
         jobs.listing(ws)
+
+
+def test_an_older_database_is_brought_up(ws: Workspace) -> None:
+    first = submit(ws)
+    with closing(sqlite3.connect(ws.jobs_db)) as db:
+        for column in ("settings", "owner", "title", "marked", "marked_done"):
+            db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+    found = jobs.get(ws, first)
+    assert (found["out"], found["settings"], found["owner"]) == ("tiny-linear", {}, "")
+    assert jobs.claim(ws, 1) is not None
+
+
+def test_a_retry_asks_the_same_once_more(ws: Workspace, tiny_bands: xr.Dataset) -> None:
+    job = jobs.submit(
+        ws, cube="tiny", model="linear", aoi=area(tiny_bands), settings={"a": [1]}, owner="me"
+    )
+    with pytest.raises(ValueError, match="is queued; only one that failed or was cancelled"):
+        jobs.retry(ws, job)
+    jobs.cancel(ws, job)
+    again = jobs.retry(ws, job)
+    old, new = jobs.get(ws, job), jobs.get(ws, again)
+    same = ("kind", "cube", "model", "aoi", "settings", "out", "owner", "title")
+    assert {key: old[key] for key in same} == {key: new[key] for key in same}
+    assert (old["state"], new["state"]) == ("cancelled", "queued")
+    assert f"the job {job} once more" in jobs.log_text(ws, again)
+
+
+def test_settings_are_json_of_a_bounded_size(ws: Workspace) -> None:
+    with pytest.raises(ValueError, match="take 1,000,"):
+        jobs.submit(ws, cube="tiny", model="linear", settings={"a": "x" * 1_000_000})
+    for wrong in ({"a": float("nan")}, {"a": object()}):
+        with pytest.raises(ValueError, match="are no JSON"):
+            jobs.submit(ws, cube="tiny", model="linear", settings=wrong)
+    with pytest.raises(ValueError, match="no kind of job 'magic'; there are: embed"):
+        jobs.submit(ws, kind="magic", cube="tiny")
+
+
+def test_somebody_elses_job_is_seen_without_what_it_is(
+    ws: Workspace, tiny_bands: xr.Dataset
+) -> None:
+    job = jobs.submit(
+        ws, cube="tiny", model="linear", aoi=area(tiny_bands), owner="me", title="My field"
+    )
+    found = jobs.get(ws, job)
+    assert jobs.seen(found, "me")["title"] == "My field"
+    hidden = jobs.seen(found, "you")
+    assert (hidden["title"], hidden["state"], hidden["fraction"]) == ("somebody's job", "queued", 0)
+    assert "middle" not in json.dumps(hidden)
+    assert not {"aoi", "owner", "settings", "cube", "out", "error"} & set(hidden)
+    for forbidden in (jobs.cancel, jobs.retry):
+        with pytest.raises(PermissionError, match="somebody else's"):
+            forbidden(ws, job, "you")
+    assert jobs.cancel(ws, job, "me")["state"] == "cancelled"
+    assert "aoi" in jobs.seen(jobs.get(ws, submit(ws)), "anybody")  # asked for without a page
+
+
+def test_the_log_is_bounded_and_keeps_the_newest(ws: Workspace) -> None:
+    job = submit(ws)
+    assert "asked for: embed of tiny to tiny-linear" in jobs.log_text(ws, job)
+    for number in range(150):
+        jobs.log(ws, job, f"line {number}\n{'x' * 1900}")
+    text = jobs.log_text(ws, job)
+    assert len(text.encode()) <= jobs.MAX_LOG
+    assert "line 149 x" in text.splitlines()[-1]
+    assert "asked for" not in text
+    with pytest.raises(ValueError, match="letters, digits"):
+        jobs.log_text(ws, "../catalog")
+
+
+def test_the_remaining_time_follows_from_the_rate(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    job = submit(ws)
+    assert jobs.get(ws, job)["remaining"] == jobs.get(ws, job)["seconds_expected"]
+    jobs.claim(ws, 1)
+    jobs.progress(ws, job, 2, 10)
+    now += 6
+    jobs.progress(ws, job, 4, 10)
+    assert jobs.get(ws, job)["remaining"] == pytest.approx(18.0)
+    now += 3
+    assert jobs.get(ws, job)["remaining"] == pytest.approx(15.0)
+    jobs.progress(ws, job, 6, 20)  # it turned out to be more: the rate is measured anew
+    assert jobs.get(ws, job)["fraction"] == 0.4
+    jobs.finish(ws, job)
+    assert jobs.get(ws, job)["remaining"] is None
+
+
+def test_the_oldest_that_are_over_are_forgotten(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "MAX_KEPT", 2)
+    waiting, *over = (submit(ws) for _ in range(2))
+    jobs.cancel(ws, over[0])
+    last = [submit(ws) for _ in range(2)]
+    assert [job["id"] for job in jobs.listing(ws)] == [*reversed(last), waiting]
+    assert jobs.log_text(ws, over[0]) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import resource
 import shutil
@@ -13,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 import psutil
 import pytest
 from conftest import bands_cube
 
-from deepfeatures import catalogue, contract, jobs, store, worker
+from deepfeatures import catalogue, contract, jobs, kinds, store, worker
 from deepfeatures.settings import Workspace
 from deepfeatures.settings import workspace as make_workspace
 
@@ -282,3 +284,89 @@ def test_a_failed_job_leaves_a_cube_of_somebody_else_alone(ws):
     assert jobs.get(ws, ident)["state"] == "failed"
     assert "another cube" in jobs.get(ws, ident)["error"]
     assert catalogue.open(ws, "made").sizes["time"] == 2
+
+
+def test_a_kind_of_its_own_is_run_logged_and_cleared(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared = []
+
+    def count(ws: Workspace, job: kinds.Job, progress: Any, cancelled: Any) -> None:
+        for number in range(job["settings"]["to"]):
+            progress(number, 20)
+            logging.getLogger("deepfeatures.test").info("at %d", number)
+        jobs.cancel(ws, job["id"])
+        while not cancelled():
+            time.sleep(0.01)
+        raise InterruptedError("cancelled")
+
+    kind = kinds.Kind(
+        "Counting", count, clear=lambda ws, job: cleared.append(job["id"]), makes_cube=False
+    )
+    monkeypatch.setitem(kinds.KINDS, "count", kind)
+    monkeypatch.setattr(logging.getLogger("deepfeatures"), "level", logging.INFO)
+    job = jobs.submit(ws, kind="count", cube="field", settings={"to": 12})
+    assert jobs.get(ws, job)["out"] == "field-count"
+    worker.run(ws, once=True)
+    record = jobs.get(ws, job)
+    assert (record["state"], record["done"]) == ("cancelled", 11)
+    assert cleared == [job]
+    lines = [line[20:] for line in jobs.log_text(ws, job).splitlines()]
+    assert lines[1:4] == ["started (attempt 1)", "0 of 20", "info: at 0"]
+    assert "10 of 20" in lines
+    assert "11 of 20" not in lines  # a line each tenth
+    assert lines[-1] == "cancelled; nothing was kept"
+
+
+def test_a_job_that_does_not_look_up_is_given_up(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = threading.Event()
+
+    def deaf(ws: Workspace, job: kinds.Job, progress: Any, cancelled: Any) -> None:
+        jobs.cancel(ws, job["id"])
+        assert given_up.wait(60)
+        raise InterruptedError("as if the process had been replaced")
+
+    monkeypatch.setitem(kinds.KINDS, "deaf", kinds.Kind("Sleeping", deaf, makes_cube=False))
+    monkeypatch.setattr(worker, "PATIENCE_SECONDS", 0.1)
+    job = jobs.submit(ws, kind="deaf", cube="field")
+    worker.run(ws, once=True, give_up=given_up.set)
+    assert jobs.get(ws, job)["state"] == "cancelled"
+    assert "does not stop by itself" in jobs.log_text(ws, job)
+
+
+def test_a_worker_becomes_a_new_one_in_the_same_process(ws: Workspace) -> None:
+    code = (
+        "import os, sys\n"
+        "from deepfeatures import kinds, settings, worker\n"
+        "def deaf(ws, job, progress, cancelled):\n"
+        "    __import__('deepfeatures.jobs').jobs.cancel(ws, job['id'])\n"
+        "    __import__('time').sleep(600)\n"
+        "kinds.KINDS['deaf'] = kinds.Kind('Sleeping', deaf, makes_cube=False)\n"
+        "worker.PATIENCE_SECONDS, worker._warm = 0.1, lambda: None\n"
+        "print(os.getpid(), flush=True)\n"
+        "worker.main(settings.workspace(sys.argv[1]), once=True)\n"
+    )
+    kinds_before = dict(kinds.KINDS)
+    kinds.KINDS["deaf"] = kinds.Kind("Sleeping", lambda *_: None, makes_cube=False)
+    try:
+        job = jobs.submit(ws, kind="deaf", cube="field")
+    finally:
+        kinds.KINDS.clear()
+        kinds.KINDS.update(kinds_before)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ws.home)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert len(set(done.stdout.split())) == 1
+    assert len(done.stdout.split()) == 2
+    assert jobs.get(ws, job)["state"] == "cancelled"
+
+
+def test_the_table_of_kinds_is_light() -> None:
+    code = (
+        "import sys, deepfeatures.kinds\n"
+        "sys.exit(bool({'torch', 'umap', 'sklearn'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -8,8 +8,6 @@ from deepfeatures import aoi, jobs
 from deepfeatures.serve.base import Base, Context, Refusal
 from deepfeatures.settings import NAME
 
-_HIDDEN = ("pid", "attempts")
-
 
 class Jobs(Base):
     """``/api/jobs``."""
@@ -68,10 +66,16 @@ def _submit(context: Context, body: dict[str, Any]) -> str:
         raise ValueError('the body needs "aoi", a GeoJSON polygon in longitude/latitude')
     context.cube(texts["cube"])  # one sentence if it is not there
     try:
-        return jobs.submit(context.ws, **texts, aoi=aoi.from_geojson(area), out=out)
+        return jobs.submit(
+            context.ws,
+            cube=texts["cube"],
+            model=texts["model"],
+            aoi=aoi.from_geojson(area),
+            out=out,
+        )
     except KeyError as error:
         raise Refusal(404, str(error.args[0])) from error
 
 
 def _public(job: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in job.items() if key not in _HIDDEN}
+    return jobs.seen(job, None)

@@ -1,0 +1,158 @@
+"""What a worker can do: one table of kinds of jobs; a new kind is a new entry.
+
+A kind is four functions over the record of a job, which is what `jobs.get` gives: `cube`, `model`,
+`aoi` (GeoJSON or None), `settings` (a mapping that JSON can carry) and `out`. Everything heavy is
+imported inside them, because the server process reads this table too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deepfeatures import cards, catalogue, contract, cube
+from deepfeatures.aoi import AOI, from_geojson, window
+from deepfeatures.settings import Workspace, checked_name
+
+Job = Mapping[str, Any]
+Size = dict[str, int]
+
+DEFAULT_RATE = 50_000.0
+"""Pixel-dates per second until a job was measured on this machine (conservative)."""
+
+
+def _unknown(ws: Workspace, job: Job) -> Size:
+    return {"pixels": 0, "dates": 0, "bytes": 0}
+
+
+def _usual(job: Job) -> str:
+    return checked_name(f"{job['cube'] or 'job'}-{job['kind']}"[:100])
+
+
+def _discard(ws: Workspace, job: Job) -> None:
+    cube.discard(ws, job["out"])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job."""
+
+    title: str
+    """What it is doing, as the page says it: ``Computing features``."""
+    run: Callable[[Workspace, Job, Callable[[int, int], None], Callable[[], bool]], None]
+    """Does the work: ``run(ws, job, progress, cancelled)``. It calls ``progress(done, total)``,
+    asks ``cancelled()`` every second or so, and raises `InterruptedError` if that is true. A job
+    whose worker was killed is run again: what was written so far may be used or replaced."""
+    clear: Callable[[Workspace, Job], None] = _discard
+    """Removes what an unfinished run has written."""
+    size: Callable[[Workspace, Job], Size] = _unknown
+    """What the job takes: ``pixels``, ``dates`` and at most ``bytes`` on disk; raises `KeyError`
+    or `ValueError` with one sentence if it can not be done. Milliseconds, no network."""
+    name: Callable[[Job], str] = _usual
+    """The name of its result unless another is asked for."""
+    makes_cube: bool = True
+    """Whether the result is a cube called `out`; other results go where `run` puts them."""
+    rate: float = DEFAULT_RATE
+    """Pixel-dates per second until a job of the kind was measured on this machine."""
+
+
+def area(job: Job) -> AOI | None:
+    """Give the area of a job, None if it is about the whole cube."""
+    return None if job["aoi"] is None else from_geojson(job["aoi"])
+
+
+def kind(name: str) -> Kind:
+    """Give a kind of job.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+    """
+    if name not in KINDS:
+        raise ValueError(f"there is no kind of job {name[:40]!r}; there are: {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def selected(ws: Workspace, job: Job) -> tuple[Any, Size]:
+    """Give the cube of a job, and the pixels and dates that its area and period select.
+
+    Raises
+    ------
+    KeyError
+        If the cube is unknown.
+    ValueError
+        If the area does not touch it, or no date is in the period.
+    """
+    ds = catalogue.open(ws, job["cube"])
+    aoi = area(job)
+    height, width = contract.main(ds).sizes["y"], contract.main(ds).sizes["x"]
+    if aoi is not None:
+        (y0, y1, x0, x1), _ = window(aoi, contract.geobox(ds))
+        height, width = y1 - y0, x1 - x0
+    dates = _dates(job["cube"], ds["time"].values.astype("datetime64[D]"), aoi)
+    return ds, {"pixels": height * width, "dates": dates, "bytes": 0}
+
+
+def _dates(name: str, days: np.ndarray, aoi: AOI | None) -> int:
+    start = np.datetime64(aoi.start if aoi and aoi.start else days[0], "D")
+    end = np.datetime64(aoi.end if aoi and aoi.end else days[-1], "D")
+    count = int(((days >= start) & (days <= end)).sum())
+    if not count:
+        raise ValueError(
+            f"the cube {name!r} has no date from {start} to {end}; "
+            f"choose a period within {days[0]} to {days[-1]}"
+        )
+    return count
+
+
+def _embed_size(ws: Workspace, job: Job) -> Size:
+    ds = catalogue.open(ws, job["cube"])
+    if contract.kind(ds) != "bands":
+        raise ValueError(
+            f"the cube {job['cube']!r} holds {contract.kind(ds)}; choose a cube of bands to embed"
+        )
+    features = _features(ws, job["model"], contract.channels(ds))
+    size = selected(ws, job)[1]
+    # one byte per feature and one for the mask; the overviews add a third
+    return size | {"bytes": int(size["pixels"] * size["dates"] * (features + 1) * 4 / 3)}
+
+
+def _features(ws: Workspace, model: str, channels: list[str]) -> int:
+    card = cards.read(ws, model)
+    missing = [channel for channel in card["channels"] if channel not in channels]
+    if missing:
+        raise ValueError(
+            f"the model {model!r} needs {', '.join(missing)}, which the cube does not have; "
+            "choose another model or cube"
+        )
+    return len(card["features"])
+
+
+def _embed(
+    ws: Workspace, job: Job, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+) -> None:
+    cube.embed(
+        ws,
+        job["cube"],
+        model=job["model"],
+        aoi=area(job),
+        out=job["out"],
+        progress=progress,
+        cancelled=cancelled,
+        device="auto",
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "embed": Kind(
+        title="Computing features",
+        run=_embed,
+        size=_embed_size,
+        name=lambda job: cube.feature_name(job["cube"], job["model"], area(job)),
+    ),
+}
+"""Name of a kind -> the kind."""
