@@ -191,7 +191,10 @@ def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:
         main=main,
         theme_config=style.THEME,
         theme_toggle=False,
-        sx={"& h3": {"fontSize": {"xs": "15px", "md": "22px"}}},
+        sx={
+            "& h3": {"fontSize": {"xs": "15px", "md": "20px"}},
+            "& .MuiToolbar-root": {"minHeight": "48px !important"},
+        },
         sidebar_width=300,
         busy_indicator="linear",
     )
