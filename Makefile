@@ -13,7 +13,7 @@ BIN = .venv/bin
 READY = .venv/.ready-$(TORCH)
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: serve env demo test test-long lint types bench bench-cubes checkpoints table screenshots clean
+.PHONY: serve env demo test test-long lint types bench bench-cubes bench-tiles soak checkpoints table screenshots clean
 
 serve: env
 	$(BIN)/python -m deepfeatures demo
@@ -73,6 +73,16 @@ bench-cubes: env
 	$(BIN)/python benchmarks/extremes.py
 	$(BIN)/python benchmarks/build.py --data $(DATA)
 
+# Map tiles beside the peers of benchmarks/peers-tiles.txt, which have an environment of their own.
+bench-tiles: env
+	test -x .peers/bin/uvicorn || ($(PYTHON) -m venv .peers \
+	  && .peers/bin/python -m pip install --quiet --requirement benchmarks/peers-tiles.txt)
+	$(BIN)/python benchmarks/tiles.py --peers .peers/bin/python
+
+# Many visitors for ten minutes, then pages opened and closed; on this machine only.
+soak: env
+	$(BIN)/python benchmarks/soak.py --sessions 50 --minutes 10 --pages 500
+
 # Trains the checkpoints that ship.
 checkpoints: env
 	$(BIN)/python benchmarks/checkpoints.py --data $(DATA) --ship
@@ -86,4 +96,4 @@ screenshots: env
 	DEEPFEATURES_SCREENSHOTS=output/screenshots $(BIN)/python -m pytest -m browser
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
