@@ -46,6 +46,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "reflectance": ("1", "Surface reflectance"),
     "si": ("1", "Spectral index"),
     "features": ("1", "Learned features"),
+    "layer": ("1", "Result on the map"),
     "valid": ("1", "Usable observation (1 = usable)"),
     "scl": ("1", "Scene classification (Sen2Cor)"),
     "backscatter": ("dB", "Radar backscatter"),

@@ -20,12 +20,13 @@ MAIN: dict[str, tuple[str, str]] = {
     "bands": ("reflectance", "band"),
     "index": ("si", "index"),
     "features": ("features", "feature"),
+    "layer": ("layer", "map"),
 }
 """Kind of a cube -> its main variable and the name of the channel dimension."""
 
 
 def kind(ds: xr.Dataset) -> str:
-    """Tell what a cube holds: ``bands``, ``index`` or ``features``.
+    """Tell what a cube holds: ``bands``, ``index``, ``features`` or ``layer`` (a result).
 
     Raises
     ------

@@ -42,6 +42,15 @@ COLOURS: dict[str, str] = {
 }
 """Colour maps that stay readable with a colour vision deficiency, and their use."""
 
+CLASSES = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000",
+    "#882255", "#999933", "#332288", "#b8b8b8",
+)  # fmt: skip
+"""Colours of classes, the first for code 1: Okabe and Ito (2008), then Tol (muted, 2021)."""
+
+CODES = (1.0, 255.0)
+"""Range at which the colour code of a class is its own code."""
+
 CONTROL = 17
 """Points of the control grid along each side."""
 
@@ -262,6 +271,20 @@ def colours(name: str) -> NDArray[np.uint8]:
         raise ValueError(f"unknown colour map {name[:40]!r}; choose from {', '.join(COLOURS)}")
     table = np.zeros((256, 3), np.uint8)
     table[1:] = np.round(colormaps[name](np.linspace(0, 1, 255))[:, :3] * 255)
+    table.flags.writeable = False
+    return table
+
+
+def class_colour(code: int) -> str:
+    """Give the colour (``#rrggbb``) of a class, 1 the first."""
+    return CLASSES[(code - 1) % len(CLASSES)]
+
+
+@lru_cache(maxsize=1)
+def class_colours() -> NDArray[np.uint8]:
+    """Give the (256, 3) colours of classes, to be used with the range `CODES`."""
+    table = np.zeros((256, 3), np.uint8)
+    table[1:] = [tuple(bytes.fromhex(class_colour(code)[1:])) for code in range(1, 256)]
     table.flags.writeable = False
     return table
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -27,7 +28,7 @@ class OpenCube:
     version: str
     """Changes whenever the content does."""
     kind: str
-    """``bands``, ``index`` or ``features``."""
+    """``bands``, ``index``, ``features`` or ``layer``."""
     variable: str
     """Name of the main array."""
     channels: tuple[str, ...]
@@ -50,6 +51,8 @@ class OpenCube:
     """Stored number that means no value; None for floats, where NaN does."""
     available: tuple[str, ...]
     """Channels that can be read by name: the stored ones and, of bands, their indices."""
+    classes: tuple[str, ...] = ()
+    """Names of the codes 1, 2, ... of a layer of classes; empty for anything else."""
 
 
 def open(url: str, name: str = "") -> OpenCube:  # noqa: A001 (reads as reading.open)
@@ -106,7 +109,13 @@ def _open(url: str, name: str, token: str) -> OpenCube:
         offsets=offsets,
         fill=int(stored.fill_value) if integer else None,
         available=channels + (indices.available(channels) if kind == "bands" else ()),
+        classes=_classes(ds) if kind == "layer" else (),
     )
+
+
+def _classes(ds: xr.Dataset) -> tuple[str, ...]:
+    found = contract.provenance(ds).get("classes")
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _overviews(group: zarr.Group) -> list[str]:

@@ -99,6 +99,8 @@ def limits(cube: OpenCube, channel: str) -> tuple[float, float]:
     cube; else percentiles 2 and 98 of `sample`, the same for every tile and date of a version of
     the cube.
     """
+    if cube.classes:
+        return render.CODES  # so that each code has the colour of its class
     if channel in RANGES and (cube.kind == "index" or channel not in cube.channels):
         return RANGES[channel]
     pool = sample(cube, channel)

@@ -110,7 +110,8 @@ def picture(cube: reading.OpenCube, style: Style, z: int, x: int, y: int) -> byt
     layers = [_codes(cube, style, t, channel, window) for channel in channels]
     if len(layers) == 3:
         return render.rgb_png(render.gather(window, render.composite(*layers)))
-    return render.palette_png(render.gather(window, layers[0]), render.colours(style.cmap))
+    table = render.class_colours() if cube.classes else render.colours(style.cmap)
+    return render.palette_png(render.gather(window, layers[0]), table)
 
 
 def _check(cube: reading.OpenCube, style: Style) -> None:
@@ -128,6 +129,8 @@ def span(cube: reading.OpenCube, style: Style, channel: str) -> tuple[float, flo
     ValueError
         If only one end is given and lies on the wrong side of the other.
     """
+    if cube.classes:
+        return render.CODES  # whatever is asked for: a code has the colour of its class
     low, high = style.vmin, style.vmax
     if low is None or high is None:
         composite = len(style.channels) == 3 and cube.kind == "bands" and channel in cube.channels
@@ -246,8 +249,16 @@ class Legend(Base):
             "cmap": style.cmap,
             "vmin": low,
             "vmax": high,
-            "stops": render.legend(style.cmap, low, high),
+            "stops": _classes(cube) or render.legend(style.cmap, low, high),
         }
+
+
+def _classes(cube: reading.OpenCube) -> list[dict[str, object]]:
+    """Give code, colour and name of each class of a layer; nothing of any other cube."""
+    return [
+        {"value": code, "colour": render.class_colour(code), "label": name}
+        for code, name in enumerate(cube.classes, 1)
+    ]
 
 
 def _whole(text: str) -> int:

@@ -137,6 +137,8 @@ def encoding(name: str, array: xr.Variable, side: int) -> dict[str, Any]:
         coding |= {"_FillValue": _FILLED["int16"], "fill_value": _FILLED["int16"]}
     if features and "scale_factor" in array.encoding:
         packed = {"dtype": "int8", "scale_factor": float(array.encoding["scale_factor"])}
+    if name == "layer" and array.dtype == "uint8":
+        coding |= {"_FillValue": 0, "fill_value": 0}  # codes of classes start at 1
     if packed:
         # For CF readers the first, for chunks that nobody wrote the second.
         packed["_FillValue"] = packed["fill_value"] = _FILLED[packed["dtype"]]
