@@ -59,6 +59,8 @@ FLOORS = [
         "weather",
         "granule",
         "safe",
+        "vectors",
+        "areas",
     },
     {"embed", "infer", "makers", "work", "layers", "mapping"},
     {"cube", "minicube"},
@@ -84,6 +86,7 @@ BORDERS = {
     "matplotlib": {"pictures", "render", "runs", "embed"},
     "tornado": {"serve"},
     "sqlite3": {"jobs"},
+    "pyogrio": {"vectors"},
     "defusedxml": {"granule", "grd"},
 }
 """Outside thing -> the rooms that may know it."""

@@ -250,6 +250,9 @@ def test_jobs(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert [(job["id"], job["state"]) for job in found] == [(second, "cancelled"), (first, "done")]
     assert "tiny -> tiny-own" in answered(capsys, ws, "jobs", "list")
     assert "is done already" in refused(capsys, ws, "jobs", "cancel", first)
+    assert "started (attempt 1)" in answered(capsys, ws, "jobs", "log", first)
+    assert "is queued" in answered(capsys, ws, "jobs", "retry", second)
+    assert "is done; only one that failed" in refused(capsys, ws, "jobs", "retry", first)
 
 
 def test_the_help_is_light_and_hides_the_worker() -> None:

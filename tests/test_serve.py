@@ -443,6 +443,52 @@ def test_a_job_is_asked_for_watched_and_cancelled(web, ws, cube):
     assert jobs.get(ws, name)["state"] == "cancelled"
 
 
+ME = {"Cookie": f"deepfeatures_user={'m' * 24}"}
+YOU = {"Cookie": f"deepfeatures_user={'y' * 24}"}
+
+
+def test_a_job_belongs_to_the_browser_that_asked_for_it(web, ws, cube):
+    body = {"cube": "field", "model": "linear", "aoi": to_geojson(area(cube))}
+    name = web.post("/api/jobs", json=body, headers=ME).json()["id"]
+    assert jobs.get(ws, name)["owner"].startswith("browser-")
+    assert "m" * 24 not in json.dumps(jobs.get(ws, name))  # the cookie itself is kept nowhere
+    assert web.get(f"/api/jobs/{name}", headers=ME).json()["out"] == "field-corner-linear"
+    for headers in (YOU, {}):
+        seen = web.get(f"/api/jobs/{name}", headers=headers).json()
+        assert (seen["title"], seen["state"]) == ("somebody's job", "queued")
+        listed = web.get("/api/jobs", headers=headers).json()["jobs"]
+        assert "corner" not in json.dumps([job for job in listed if job["id"] == name])
+        assert web.get(f"/api/jobs/{name}/log", headers=headers).status_code == 403
+        assert web.delete(f"/api/jobs/{name}", headers=headers).status_code == 403
+        assert web.post(f"/api/jobs/{name}/retry", json={}, headers=headers).status_code == 403
+    assert "asked for: embed of field" in web.get(f"/api/jobs/{name}/log", headers=ME).text
+    assert web.post(f"/api/jobs/{name}/retry", json={}, headers=ME).status_code == 409
+    assert web.delete(f"/api/jobs/{name}", headers=ME).status_code == 202
+    again = web.post(f"/api/jobs/{name}/retry", json={}, headers=ME)
+    assert (again.status_code, again.json()["id"] != name) == (202, True)
+    jobs.cancel(ws, again.json()["id"])
+
+
+def test_an_area_is_kept_found_renamed_and_deleted(web, cube):
+    feature = to_geojson(area(cube))
+    feature["properties"]["title"] = "My corner"
+    made = web.post("/api/areas", json=feature, headers=ME)
+    assert made.status_code == 201, made.text
+    where = made.headers["location"]
+    listed = web.get("/api/areas", headers=ME).json()["features"]
+    assert [one["properties"]["title"] for one in listed] == ["My corner"]
+    assert web.get("/api/areas", headers=YOU).json()["features"] == []
+    found = web.get(where, headers=YOU).json()  # who was told the id
+    assert found["geometry"] == feature["geometry"]
+    assert web.post(where, json={"title": "x"}, headers=YOU).status_code == 404
+    assert web.delete(where, headers=YOU).status_code == 404
+    assert web.post(where, json={"title": "Yours"}, headers=ME).status_code == 200
+    assert web.post(where, json={"title": 1}, headers=ME).status_code == 400
+    assert web.delete(where, headers=ME).status_code == 200
+    assert web.get(where, headers=ME).status_code == 404
+    assert web.post("/api/areas", json=CROSSED, headers=ME).status_code == 400
+
+
 JSON = {"Content-Type": "application/json"}
 CROSSED = {"type": "Polygon", "coordinates": [[[3, 50], [4, 51], [4, 50], [3, 51], [3, 50]]]}
 AWAY = {"type": "Polygon", "coordinates": [[[13, 50], [13.1, 50], [13.1, 50.1], [13, 50]]]}

@@ -249,6 +249,23 @@ def jobs_cancel(args: argparse.Namespace, ws: Workspace) -> Answer:
     return found, f"{found['id']} is {found['state']}"
 
 
+def jobs_log(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Give the log of a job."""
+    from deepfeatures import jobs
+
+    found = jobs.get(ws, args.id)
+    text = jobs.log_text(ws, args.id)
+    return found | {"log": text.splitlines()}, text.rstrip() or "nothing was logged"
+
+
+def jobs_retry(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Ask once more for a job that failed or was cancelled."""
+    from deepfeatures import jobs
+
+    found = jobs.get(ws, jobs.retry(ws, args.id))
+    return found, f"{found['id']} is {found['state']}"
+
+
 def jobs_work(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Be the worker of the workspace."""
     from deepfeatures import worker
@@ -276,13 +293,18 @@ def _area(path: str | None) -> AOI | None:
     """Read the file of an area; its name becomes the name of the area."""
     if path is None:
         return None
+    from deepfeatures import vectors
     from deepfeatures.aoi import MAX_BYTES, from_geojson
 
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {path!r}; give the area as a GeoJSON file")
     with source.open("rb") as file:
-        return from_geojson(file.read(MAX_BYTES + 1), name=source.stem)
+        content = file.read(max(MAX_BYTES, vectors.MAX_BYTES) + 1)
+    if source.suffix.lower() in (".kml", ".kmz", ".zip", ".gpkg"):
+        found = vectors.read(content, source.name)
+        return from_geojson({"type": "FeatureCollection", "features": found}, name=source.stem)
+    return from_geojson(content, name=source.stem)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

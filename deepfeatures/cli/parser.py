@@ -252,14 +252,19 @@ def _sites(tasks: argparse._SubParsersAction, common: argparse.ArgumentParser) -
 
 
 def _jobs(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    jobs = sub.add_parser("jobs", help="list or cancel jobs")
-    tasks = jobs.add_subparsers(dest="what", metavar="{list,cancel}", required=True)
+    jobs = sub.add_parser("jobs", help="list, watch, cancel or retry jobs")
+    tasks = jobs.add_subparsers(dest="what", metavar="{list,log,cancel,retry}", required=True)
     tasks.add_parser("list", parents=[common], help="list the jobs").set_defaults(
         run=commands.jobs_list
     )
-    cancel = tasks.add_parser("cancel", parents=[common], help="cancel a job")
-    cancel.add_argument("id")
-    cancel.set_defaults(run=commands.jobs_cancel)
+    for name, run, words in (
+        ("log", commands.jobs_log, "show what a job has logged"),
+        ("cancel", commands.jobs_cancel, "cancel a job"),
+        ("retry", commands.jobs_retry, "ask again for a job that failed or was cancelled"),
+    ):
+        task = tasks.add_parser(name, parents=[common], help=words)
+        task.add_argument("id")
+        task.set_defaults(run=run)
     # started by the server, so not in the help
     work = tasks.add_parser("work", parents=[common])
     work.add_argument("--parent", type=int)

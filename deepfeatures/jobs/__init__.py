@@ -6,6 +6,7 @@ from deepfeatures.jobs.records import (
     MAX_ATTEMPTS,
     TRANSITIONS,
     cancel,
+    check_owner,
     claim,
     fail,
     finish,
@@ -21,6 +22,7 @@ from deepfeatures.kinds import DEFAULT_RATE
 
 __all__ = [
     "DEFAULT_RATE", "MAX_ATTEMPTS", "MAX_LOG", "TRANSITIONS",
-    "cancel", "claim", "estimate", "fail", "finish", "get", "listing", "log", "log_text",
-    "measured", "mine", "move", "progress", "rate", "recover", "retry", "seen", "submit",
+    "cancel", "check_owner", "claim", "estimate", "fail", "finish", "get", "listing", "log",
+    "log_text", "measured", "mine", "move", "progress", "rate", "recover", "retry", "seen",
+    "submit",
 ]  # fmt: skip

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from deepfeatures import catalogue, render
+from deepfeatures.serve.areas import Area, Areas
 from deepfeatures.serve.base import Base, Context, Pool, Refusal, cube
 from deepfeatures.serve.cubes import Cube, Cubes, Health
 from deepfeatures.serve.exports import Export
-from deepfeatures.serve.jobs import Job, Jobs
+from deepfeatures.serve.jobs import Job, Jobs, Log, Retry
 from deepfeatures.serve.series import Series
 from deepfeatures.serve.spectral import Check, Indices
 from deepfeatures.serve.tiles import SELECTIONS, Legend, Style, Tile, picture
@@ -74,6 +75,10 @@ def routes(
         (r"/api/indices/check", Check),
         (r"/api/jobs", Jobs),
         (rf"/api/jobs/{name}", Job),
+        (rf"/api/jobs/{name}/log", Log),
+        (rf"/api/jobs/{name}/retry", Retry),
+        (r"/api/areas", Areas),
+        (rf"/api/areas/{name}", Area),
         (rf"/tiles/{name}/([^/]+)/([^/]+)/([^/]+)\.png", Tile),
         (r"/(?:api|tiles)(?:/.*)?", Unknown),
     ]

@@ -19,6 +19,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from deepfeatures import aoi, catalogue, reading
 from deepfeatures.errors import sentence
+from deepfeatures.serve import owners
 from deepfeatures.settings import Workspace
 
 T = TypeVar("T")
@@ -152,11 +153,17 @@ class Base(RequestHandler):
     def initialize(self, context: Context) -> None:
         """Take the shared context."""
         self.context = context
+        self.user = ""
         self._body = bytearray()
         self._received = 0
         self._refusal: Refusal | None = None
         self._gone = False
         self._etag: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """Who asks, as jobs and areas know them; see `owners.owner`."""
+        return owners.owner(self.user, self.get_cookie(owners.COOKIE))
 
     def set_default_headers(self) -> None:
         """Forbid browsers to guess types, to frame or to run what is served here."""
@@ -191,6 +198,7 @@ class Base(RequestHandler):
             user = await asks_later(self)
         if not user:
             raise Refusal(401, "sign in first: open the page in a browser")
+        self.user = user if isinstance(user, str) else ""
 
     def _check_origin(self) -> None:
         if self.request.method in ("GET", "HEAD"):

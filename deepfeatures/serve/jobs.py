@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, watch, cancel. The work is done by the worker process."""
+"""Jobs over HTTP: submit, watch, read the log, cancel, retry. A worker process does the work."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class Jobs(Base):
     """``/api/jobs``."""
 
     async def get(self) -> None:
-        """Send all jobs, the newest first."""
+        """Send all jobs, the newest first; of somebody else's only how far they are."""
         found = await self.quick(jobs.listing, self.context.ws)
-        self.answer({"jobs": [_public(job) for job in found]})
+        self.answer({"jobs": [jobs.seen(job, self.owner) for job in found]})
 
     head = get
 
     async def posted(self, body: dict[str, Any], *path: str) -> None:
         """Queue the embedding of an area: ``{"cube", "model", "aoi"}`` and perhaps ``"out"``."""
-        name = await self.quick(_submit, self.context, body)
+        name = await self.quick(_submit, self.context, body, self.owner)
         self.set_header("Location", f"/api/jobs/{name}")
         self.answer({"id": name}, 202)
 
@@ -32,25 +32,57 @@ class Job(Base):
     async def get(self, name: str) -> None:
         """Send one job."""
         self.set_header("Cache-Control", "no-store")
-        self.answer(_public(await self.quick(_found, self.context, name, jobs.get)))
+        found = await self.quick(_asked, jobs.get, self.context, name)
+        self.answer(jobs.seen(found, self.owner))
 
     head = get
 
     async def delete(self, name: str) -> None:
         """Ask for the end of a job."""
-        self.answer(_public(await self.quick(_found, self.context, name, jobs.cancel)), 202)
+        found = await self.quick(_asked, jobs.cancel, self.context, name, self.owner)
+        self.answer(jobs.seen(found, self.owner), 202)
 
 
-def _found(context: Context, name: str, work: Any) -> dict[str, Any]:
+class Log(Base):
+    """``/api/jobs/{id}/log``."""
+
+    async def get(self, name: str) -> None:
+        """Send the log of a job as plain text."""
+        text = await self.quick(_asked, _log, self.context, name, self.owner)
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(text)
+
+    head = get
+
+
+class Retry(Base):
+    """``/api/jobs/{id}/retry``."""
+
+    async def posted(self, body: dict[str, Any], *path: str) -> None:
+        """Ask once more for a job that failed or was cancelled; the body is ``{}``."""
+        name = await self.quick(_asked, jobs.retry, self.context, path[0], self.owner)
+        self.set_header("Location", f"/api/jobs/{name}")
+        self.answer({"id": name}, 202)
+
+
+def _log(ws: Any, name: str, owner: str) -> str:
+    jobs.check_owner(jobs.get(ws, name), owner)
+    return jobs.log_text(ws, name)
+
+
+def _asked(work: Any, context: Context, name: str, *args: Any) -> Any:
     try:
-        return work(context.ws, name)
+        return work(context.ws, name, *args)
     except KeyError as error:
         raise Refusal(404, str(error.args[0])) from error
+    except PermissionError as error:
+        raise Refusal(403, str(error)) from error
     except ValueError as error:
         raise Refusal(409, str(error)) from error
 
 
-def _submit(context: Context, body: dict[str, Any]) -> str:
+def _submit(context: Context, body: dict[str, Any], owner: str) -> str:
     texts = {}
     for key in ("cube", "model"):
         value = body.get(key)
@@ -72,10 +104,7 @@ def _submit(context: Context, body: dict[str, Any]) -> str:
             model=texts["model"],
             aoi=aoi.from_geojson(area),
             out=out,
+            owner=owner,
         )
     except KeyError as error:
         raise Refusal(404, str(error.args[0])) from error
-
-
-def _public(job: dict[str, Any]) -> dict[str, Any]:
-    return jobs.seen(job, None)
