@@ -35,6 +35,7 @@ FLOORS = [
         "extremes",
         "sites",
         "find",
+        "seasons",
     },
     {
         "stac",

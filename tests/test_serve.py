@@ -311,6 +311,9 @@ def test_the_csv_holds_the_numbers_of_the_json(web, cube):
         assert {(float(row["lon"]), float(row["lat"])) for row in rows} == {
             (query["lon"], query["lat"])
         }
+        assert {row["place"] for row in rows} == {"pixel"}
+        point = shapely.from_wkt(rows[-1]["geometry"])
+        assert (point.x, point.y) == pytest.approx((query["lon"], query["lat"]), abs=1e-7)
         for name in ("B04", "EVI"):
             got = [float(row[name]) if row[name] else None for row in rows]
             assert got == found["channels"][name]
@@ -339,6 +342,41 @@ def test_an_area_series(web, cube):
     rows = list(csv.DictReader(io.StringIO(table.text)))
     assert [float(row["B04_p50"]) for row in rows] == found["channels"]["B04"]["p50"]
     assert {row["pixels"] for row in rows} == {str(wanted.pixels)}
+    drawn = area(cube).geometry
+    assert shapely.from_wkt(rows[0]["geometry"]).equals_exact(drawn, tolerance=1e-6)
+
+
+def test_a_part_of_a_series_is_asked_for_by_its_days(web, field, cube):
+    query = place_of(cube, 130, 77) | {"channels": "NDVI"}
+    whole = web.get("/api/cubes/field/series", params=query).json()
+    first, last = whole["times"][2][:10], whole["times"][6][:10]
+    part = web.get("/api/cubes/field/series", params=query | {"start": first, "end": last}).json()
+    assert part["times"] == whole["times"][2:7]
+    assert part["channels"]["NDVI"] == whole["channels"]["NDVI"][2:7]
+    body = to_geojson(area(cube))
+    path = "/api/cubes/field/series?channels=B04"
+    whole = web.post(path, json=body).json()
+    part = web.post(f"{path}&start={first}&end={last}", json=body).json()
+    assert part["channels"]["B04"]["p95"] == whole["channels"]["B04"]["p95"][2:7]
+
+
+def test_a_transect(web, cube):
+    ends = [tuple(place_of(cube, *at).values()) for at in ((20, 10), (90, 130))]
+    wanted = reading.transect(cube, ends, "NDVI")
+    line = ";".join(f"{lon},{lat}" for lon, lat in ends)
+    path = "/api/cubes/field/transect?channel=NDVI"
+    found = web.get(f"{path}&line={line}").json()
+    shape = {"type": "LineString", "coordinates": ends}
+    sent = {"type": "Feature", "properties": {}, "geometry": shape}
+    assert web.post(path, json=sent).json() == found
+    values = np.array([[np.nan if v is None else v for v in row] for row in found["values"]])
+    np.testing.assert_allclose(values, wanted.values, rtol=1e-6)
+    assert found["distance"] == wanted.path.distance.tolist()
+    table = web.get(f"{path}&line={line}&format=csv&start={found['times'][4][:10]}").text
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert len(rows) == values[4:].size
+    got = [float(row["NDVI"] or "nan") for row in rows]
+    np.testing.assert_allclose(got, values[4:].ravel(), rtol=1e-6)
 
 
 def test_an_export_opens_with_the_same_values(web, field, cube, tmp_path):
@@ -500,6 +538,8 @@ POSTS = [
     ("/api/cubes/field/series", HUGE, 400, "above the limit of"),
     ("/api/cubes/field/series", MANY, 400, "more than 10,000 vertices"),
     ("/api/cubes/field/series", {"type": "Point", "coordinates": [3, 50]}, 400, "not an area"),
+    ("/api/cubes/field/transect?channel=B04", AWAY, 400, "send a LineString"),
+    ("/api/cubes/field/transect", {"type": "LineString", "coordinates": [3]}, 400, "a point of"),
     ("/api/cubes/field/series", [1], 400, "the body is a JSON list; send an object"),
     ("/api/cubes/none/series", AWAY, 404, "there is no cube 'none'; there are: field, learned"),
     ("/api/cubes/field/export", CROSSED, 400, "crosses itself"),
@@ -557,6 +597,11 @@ GETS = [
     ("/api/cubes/field/series?lon=50.8&lat=3", 400, "lies outside 'field', which covers"),
     ("/api/cubes/field/series?lon=3.02&lat=50.8&channels=B99", 400, "no channel 'B99'"),
     ("/api/cubes/field/series?lon=3.02&lat=50.8&format=xls", 400, "choose json or csv"),
+    ("/api/cubes/field/series?lon=3.02&lat=50.8&start=soon", 400, "start='soon' is no date"),
+    ("/api/cubes/field/series?lon=3.02&lat=50.8&start=2022-01-02&end=2022-01-01", 400, "swap the"),
+    ("/api/cubes/field/transect?channel=B04", 400, "write lon,lat;lon,lat"),
+    ("/api/cubes/field/transect?line=3,50;3,51", 400, "say what to read"),
+    ("/api/cubes/field/transect?channel=B04&line=3,50;3,51", 400, "draw one of 10 to 19,990 m"),
     ("/api/cubes/field/export?bbox=1,2,3", 400, "bbox='1,2,3' is no box"),
     ("/api/cubes/field/export?bbox=1,2,3,nan", 400, "is empty; give west,south,east,north"),
     ("/api/cubes/field/export?bbox=10,20,11,21", 400, "outside the cube"),

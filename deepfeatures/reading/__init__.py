@@ -8,8 +8,9 @@ beside and a second click cost microseconds. What is read equals what ``store.op
 from __future__ import annotations
 
 from deepfeatures.reading.chunks import CHUNKS, Cache, read
+from deepfeatures.reading.lines import Transect, along, transect
 from deepfeatures.reading.opened import OpenCube, checked, locate, open, step
-from deepfeatures.reading.pixels import AreaSeries, Series, area_series, series
+from deepfeatures.reading.pixels import AreaSeries, Series, area_series, parts, period, series
 from deepfeatures.reading.selection import Selection, contained, members
 from deepfeatures.reading.values import coding, decode, limits, sample, shares, stored, values
 from deepfeatures.reading.virtual import Coded, spectral
@@ -22,6 +23,8 @@ __all__ = [
     "OpenCube",
     "Selection",
     "Series",
+    "Transect",
+    "along",
     "area_series",
     "checked",
     "coding",
@@ -31,6 +34,8 @@ __all__ = [
     "locate",
     "members",
     "open",
+    "parts",
+    "period",
     "read",
     "sample",
     "series",
@@ -38,5 +43,6 @@ __all__ = [
     "spectral",
     "step",
     "stored",
+    "transect",
     "values",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,13 @@ MAX_AREA_VALUES = 400_000_000
 PERCENTILES = (5, 25, 50, 75, 95)
 """Percentiles of an area series."""
 
+PART = 64
+"""Dates of a part of a long series, at least; parts end where stored chunks do."""
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One pixel over all dates."""
+    """One pixel over all dates, or those of a period."""
 
     row: int
     """Row of the pixel."""
@@ -61,8 +65,9 @@ def series(
     *,
     channels: Sequence[str] | None = None,
     masked: bool = True,
+    times: slice | None = None,
 ) -> Series:
-    """Read one pixel over all dates.
+    """Read one pixel over all dates, or some.
 
     Parameters
     ----------
@@ -74,6 +79,8 @@ def series(
         Stored channels and, of a band cube, indices; by default all stored ones.
     masked
         Whether dates that are not valid become NaN.
+    times
+        Which dates, for instance from `period` or `parts`; by default all.
 
     Raises
     ------
@@ -85,14 +92,14 @@ def series(
             f"{cube.name!r} has {cube.grid.height} x {cube.grid.width} pixels; "
             f"({row}, {column}) is none of them"
         )
-    whole = slice(0, len(cube.times))
+    chosen = times or slice(0, len(cube.times))
     rows, columns = slice(row, row + 1), slice(column, column + 1)
-    valid = read(cube, "valid", (whole, rows, columns))[:, 0, 0] == USABLE
-    found = values(cube, checked(cube, channels), whole, rows, columns)
+    valid = read(cube, "valid", (chosen, rows, columns))[:, 0, 0] == USABLE
+    found = values(cube, checked(cube, channels), chosen, rows, columns)
     flat = {channel: array[:, 0, 0] for channel, array in found.items()}
     if masked:
         flat = {channel: np.where(valid, v, np.float32(np.nan)) for channel, v in flat.items()}
-    return Series(row, column, cube.times, valid, flat)
+    return Series(row, column, cube.times[chosen], valid, flat)
 
 
 def area_series(
@@ -122,7 +129,8 @@ def area_series(
     """
     wanted = checked(cube, channels)
     (y0, y1, x0, x1), inside = window(area, cube.geobox)
-    t0, t1 = _period(cube, area)
+    dates = period(cube, area.start, area.end)
+    t0, t1 = dates.start, dates.stop
     pixels = int(inside.sum())
     if inside.size > MAX_AREA_PIXELS or pixels * (t1 - t0) * len(wanted) > MAX_AREA_VALUES:
         raise ValueError(
@@ -164,15 +172,35 @@ def _fetch(
     return fetch
 
 
-def _period(cube: OpenCube, area: AOI) -> tuple[int, int]:
+def period(cube: OpenCube, start: date | None = None, end: date | None = None) -> slice:
+    """Give the steps of a cube from one day to another, both counted.
+
+    Raises
+    ------
+    ValueError
+        If the cube has no date in between.
+    """
     days = cube.times.astype("datetime64[D]")
-    low = 0 if area.start is None else int(np.searchsorted(days, np.datetime64(area.start)))
+    low = 0 if start is None else int(np.searchsorted(days, np.datetime64(start)))
     high = days.size
-    if area.end is not None:
-        high = int(np.searchsorted(days, np.datetime64(area.end), side="right"))
+    if end is not None:
+        high = int(np.searchsorted(days, np.datetime64(end), side="right"))
     if low >= high:
         raise ValueError(
-            f"{cube.name!r} has no date from {area.start} to {area.end}; "
+            f"{cube.name!r} has no date from {start or days[0]} to {end or days[-1]}; "
             f"choose a period within {days[0]} to {days[-1]}"
         )
-    return low, high
+    return slice(low, high)
+
+
+def parts(cube: OpenCube, near: int = 0) -> list[slice]:
+    """Cut all dates into parts that end where stored chunks do, the one with `near` first.
+
+    Together they are all dates, each once; the others follow by their distance, so that a long
+    series can be filled in from the date that is looked at.
+    """
+    edge = cube.arrays[cube.variable, 1].chunks[0]
+    size = -(-PART // edge) * edge
+    count = len(cube.times)
+    found = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+    return sorted(found, key=lambda part: max(part.start - near, near - part.stop + 1, 0))

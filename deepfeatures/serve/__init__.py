@@ -17,7 +17,7 @@ from deepfeatures.serve.base import Base, Context, Pool, Refusal, cube
 from deepfeatures.serve.cubes import Cube, Cubes, Health
 from deepfeatures.serve.exports import Export
 from deepfeatures.serve.jobs import Job, Jobs, Log, Retry
-from deepfeatures.serve.series import Series
+from deepfeatures.serve.series import Series, Transect
 from deepfeatures.serve.spectral import Check, Indices
 from deepfeatures.serve.tiles import SELECTIONS, Legend, Style, Tile, picture
 from deepfeatures.settings import Workspace
@@ -70,6 +70,7 @@ def routes(
         (rf"/api/cubes/{name}", Cube),
         (rf"/api/cubes/{name}/legend", Legend),
         (rf"/api/cubes/{name}/series", Series),
+        (rf"/api/cubes/{name}/transect", Transect),
         (rf"/api/cubes/{name}/export", Export),
         (r"/api/indices", Indices),
         (r"/api/indices/check", Check),
