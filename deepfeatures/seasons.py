@@ -92,4 +92,5 @@ def usual_year(
         window = tripled[first[at] : stop[at]]
         found[:, at] = window.mean(), *np.percentile(window, RANGE)
     years = np.unique(times[good].astype("datetime64[Y]")).size
-    return UsualYear(*found, count=(stop - first).astype(np.int64), years=int(years))
+    mean, low, high = found
+    return UsualYear(mean, low, high, (stop - first).astype(np.int64), int(years))

@@ -84,7 +84,7 @@ def along(cube: OpenCube, corners: Corners) -> Path:
             f"the line is {line.length:,.0f} m long; draw one of {grid.resolution:g} to "
             f"{(MAX_SAMPLES - 1) * grid.resolution:,.0f} m"
         )
-    distance = np.arange(count) * grid.resolution
+    distance = np.arange(count, dtype=np.float64) * float(grid.resolution)
     px, py = shapely.get_coordinates(shapely.line_interpolate_point(line, distance)).T
     rows = np.floor((grid.north - py) / grid.resolution).astype(np.int64)
     columns = np.floor((px - grid.west) / grid.resolution).astype(np.int64)

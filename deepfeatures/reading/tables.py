@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 LONGEST = 2_000
 """Characters of a geometry that every row repeats; a longer one stands in the first row only."""
@@ -24,7 +25,7 @@ class Entry:
     """Name of the cube."""
     place: str
     """Id of the place: letters, digits, ``-`` and ``_``."""
-    geometry: shapely.Geometry
+    geometry: BaseGeometry
     """Point or polygon, lon/lat in degrees (WGS84)."""
     times: NDArray[np.datetime64]
     """(time,) acquisitions, UTC."""
@@ -34,7 +35,7 @@ class Entry:
     """(time,) whether a pixel is usable, or how many pixels of an area are."""
 
 
-def wkt(geometry: shapely.Geometry, times: int) -> list[str]:
+def wkt(geometry: BaseGeometry, times: int) -> list[str]:
     """Write a geometry for each of some rows, with 7 decimals (1 cm)."""
     text = shapely.to_wkt(geometry, rounding_precision=7)
     return [text if row == 0 or len(text) <= LONGEST else "" for row in range(times)]

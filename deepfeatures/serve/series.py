@@ -243,7 +243,9 @@ def _csv(found: dict[str, Any]) -> str:
     """Give a table with a row per date that carries place, geometry and values together."""
     times = found["times"]
     centre = found["geometry"].centroid
-    fixed = {key: found[key] for key in ("cube", "place", "lon", "lat", "area") if key in found}
+    fixed: dict[str, Any] = {
+        key: found[key] for key in ("cube", "place", "lon", "lat", "area") if key in found
+    }
     if "area" in found:
         fixed |= {"place": found["area"], "lon": centre.x, "lat": centre.y}
         fixed |= {"pixels": found["pixels"]}
