@@ -7,8 +7,10 @@ imported inside them, because the server process reads this table too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -147,12 +149,85 @@ def _embed(
     )
 
 
+MAX_DAYS = 3700
+"""Longest period that is fetched [days]."""
+BAND_BYTES = 12 * 2 + 2
+"""Bytes of a pixel-date in the store: twelve bands, the scene classes and the mask."""
+
+
+def _period(job: Job) -> tuple[str, str]:
+    """Give first and last day of what is fetched."""
+    try:
+        start, end = (str(date.fromisoformat(str(job["settings"][key]))) for key in _ENDS)
+    except (KeyError, ValueError):
+        raise ValueError("the period needs a first and a last day; write YYYY-MM-DD") from None
+    if not start <= end:
+        raise ValueError(f"the period starts on {start} after its end {end}; swap the two dates")
+    return start, end
+
+
+_ENDS = ("start", "end")
+
+
+def _build_size(ws: Workspace, job: Job) -> Size:
+    """Estimate a fetch without asking the catalogue: all days that the satellites pass."""
+    wanted = area(job)
+    if wanted is None:
+        raise ValueError("there is no area to fetch; draw one on the map")
+    start, end = (date.fromisoformat(day) for day in _period(job))
+    days = (end - start).days + 1
+    if days > MAX_DAYS:
+        raise ValueError(f"the period has {days:,} days; fetch at most {MAX_DAYS:,} at once")
+    found = job["settings"].get("dates")  # of a search that was made before
+    dates = found if isinstance(found, int) and 0 < found <= days else -(-days // 2)
+    west, south, east, north = wanted.geometry.bounds
+    metres = 111_320.0
+    wide = (east - west) * metres * math.cos(math.radians((south + north) / 2))
+    pixels = math.ceil(wide / 10) * math.ceil((north - south) * metres / 10)
+    return {
+        "pixels": pixels, "dates": dates, "bytes": int(pixels * dates * BAND_BYTES * 4 / 3),
+    }  # fmt: skip
+
+
+def _build(
+    ws: Workspace, job: Job, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+) -> None:
+    from deepfeatures.stac import scenes
+
+    asked = job["settings"]
+    address, collection = scenes.catalog(str(asked.get("catalog", "earth-search")))
+    start, end = _period(job)
+    cube.build(
+        ws,
+        job["out"],
+        area=area(job),
+        start=start,
+        end=end,
+        catalog=address,
+        collection=collection,
+        query={"eo:cloud_cover": {"lte": float(asked.get("cloud", 100))}},
+        clouds=str(asked.get("clouds", "full")),
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+def _build_name(job: Job) -> str:
+    wanted = area(job)
+    start, end = _period(job)
+    years = start[:4] if start[:4] == end[:4] else f"{start[:4]}-{end[:4]}"
+    return checked_name(f"{wanted.name if wanted else 'area'}-{years}"[:100])
+
+
 KINDS: dict[str, Kind] = {
     "embed": Kind(
         title="Computing features",
         run=_embed,
         size=_embed_size,
         name=lambda job: cube.feature_name(job["cube"], job["model"], area(job)),
+    ),
+    "build": Kind(
+        title="Fetching scenes", run=_build, size=_build_size, name=_build_name, rate=20_000.0
     ),
 }
 """Name of a kind -> the kind."""
