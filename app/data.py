@@ -11,18 +11,8 @@ import shapely
 import xarray as xr
 from numpy.typing import NDArray
 
-from deepfeatures import catalogue, export, latent, reading, serve, store
-from deepfeatures.clouds import USABLE
+from deepfeatures import catalogue, export, reading, store
 from deepfeatures.settings import Workspace
-
-SAMPLED = 60_000
-"""Points of the latent cloud, at most."""
-
-SAMPLED_DATES = 24
-"""Dates that the latent cloud is sampled from, at most."""
-
-SAMPLED_PIXELS = 16_384
-"""Pixels of each of these dates, at most; a coarser overview is taken above it."""
 
 Times = NDArray[np.datetime64]
 Table = dict[str, NDArray[np.float32]]
@@ -116,78 +106,6 @@ def series(
     if outside and not any(times.size for times, _, _ in found.values()):
         raise outside
     return found
-
-
-def sample(ws: Workspace, name: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Give the cloud of a feature cube in its first two principal components.
-
-    Returns
-    -------
-    (scores, explained)
-        (n, 2) scores of sampled pixels and dates, and the variance share of each axis.
-    """
-    fitted, scores = _plane(opened(ws, name))
-    return scores, fitted.explained
-
-
-@lru_cache(maxsize=16)
-def _plane(cube: reading.OpenCube) -> tuple[latent.PCA, NDArray[np.floating]]:
-    level = next(
-        (one for one in cube.levels if np.prod(cube.geobox.shape) / one**2 <= SAMPLED_PIXELS),
-        cube.levels[-1],
-    )
-    dates, height, width = cube.arrays["valid", level].shape
-    rows = []
-    for t in np.unique(np.linspace(0, dates - 1, SAMPLED_DATES).astype(int)).tolist():
-        window = slice(t, t + 1), slice(0, height), slice(0, width)
-        found = reading.values(cube, cube.channels, *window, level=level)
-        vectors = np.stack([found[channel].ravel() for channel in cube.channels], axis=1)
-        usable = reading.read(cube, "valid", window, level=level).ravel() == USABLE
-        rows.append(vectors[usable & np.isfinite(vectors).all(axis=1)])
-    pool = np.concatenate(rows)
-    if len(pool) > SAMPLED:
-        pool = pool[np.random.default_rng(0).choice(len(pool), SAMPLED, replace=False)]
-    fitted = latent.pca(pool, 2)
-    return fitted, latent.transform(fitted, pool)
-
-
-def track(
-    ws: Workspace, name: str, point: tuple[float, float]
-) -> tuple[Times, NDArray[np.floating]]:
-    """Give the way of a pixel through the plane of `sample`: (time,) and (time, 2), with NaN."""
-    cube = opened(ws, name)
-    pixel = reading.series(cube, *reading.locate(cube, *point))
-    vectors = np.stack([pixel.values[channel] for channel in cube.channels], axis=1)
-    return pixel.times, latent.transform(_plane(cube)[0], vectors)
-
-
-def select(ws: Workspace, name: str, corners: list[tuple[float, float]]) -> tuple[str, float]:
-    """Keep a selection for the tile route.
-
-    Returns
-    -------
-    (id, share)
-        The id that tiles are asked for with, and the share of the sampled points inside.
-
-    Raises
-    ------
-    ValueError
-        If the corners make no polygon.
-    """
-    cube = opened(ws, name)
-    fitted, scores = _plane(cube)
-    ring = np.array(corners, np.float64)
-    inside = reading.contained(ring, scores.T)
-    key = serve.SELECTIONS.put(
-        reading.Selection(
-            cube=name,
-            time=None,
-            mean=fitted.mean,
-            components=fitted.components,
-            ring=ring,
-        )
-    )
-    return key, float(inside.mean())
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import data, sections, style
+from app import data, reads_latent, sections, style
 from app.state import LINKED, State
 from app.views.dates import DatesView
 from app.views.export import ExportView
@@ -110,9 +110,9 @@ def _right(state: State) -> pn.viewable.Viewable:
     features: dict[str, sections.Make] = {
         "Latent space": lambda: LatentView(
             state=state,
-            sample=partial(data.sample, ws),
-            track=partial(data.track, ws),
-            select=partial(data.select, ws),
+            sample=partial(reads_latent.sample, ws),
+            track=partial(reads_latent.track, ws),
+            select=partial(reads_latent.select, ws),
         ),
     }
     return _column(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deepfeatures import cards, catalogue, contract, cube
+from deepfeatures import cards, catalogue, contract, cube, space
 from deepfeatures.aoi import AOI, from_geojson, window
 from deepfeatures.settings import Workspace, checked_name
 
@@ -219,6 +219,21 @@ def _build_name(job: Job) -> str:
     return checked_name(f"{wanted.name if wanted else 'area'}-{years}"[:100])
 
 
+def _umap_size(ws: Workspace, job: Job) -> Size:
+    wanted, ds = space.Settings.of(job["settings"]), catalogue.open(ws, job["cube"])
+    if contract.kind(ds) != "features":
+        raise ValueError(f"the cube {job['cube']!r} holds {contract.kind(ds)}, no features")
+    each = 20 + contract.main(ds).sizes["feature"]  # bytes of a point: positions, places, codes
+    points = min(space.POINTS, contract.main(ds).size)
+    return {"pixels": wanted.points, "dates": 1, "bytes": each * points}
+
+
+def _umap(
+    ws: Workspace, job: Job, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+) -> None:
+    space.fit_umap(ws, job["cube"], job["settings"], progress, cancelled)
+
+
 KINDS: dict[str, Kind] = {
     "embed": Kind(
         title="Computing features",
@@ -228,6 +243,14 @@ KINDS: dict[str, Kind] = {
     ),
     "build": Kind(
         title="Fetching scenes", run=_build, size=_build_size, name=_build_name, rate=20_000.0
+    ),
+    "umap": Kind(
+        title="Fitting a UMAP",
+        run=_umap,
+        clear=lambda ws, job: space.clear(ws, job["cube"]),
+        size=_umap_size,
+        makes_cube=False,
+        rate=400.0,
     ),
 }
 """Name of a kind -> the kind."""

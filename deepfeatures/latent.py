@@ -1,13 +1,20 @@
-"""Views of the latent space: principal components, samples of pixel-dates, lasso selections.
+"""Views of the latent space: planes, samples of pixel-dates, lasso selections, correlations.
 
 Arrays only: rows are pixel-dates, columns are features.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.spatial import cKDTree
+from scipy.stats import rankdata
+
+NEAREST = 4
+"""Points that the place of another one follows from."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,138 @@ class PCA:
     deviation: np.ndarray
     """Standard deviation along each component (n,), in the units of the samples; scores divided
     by it are whitened."""
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the plane."""
+        return _digest(self.mean, self.components)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """A plane that is known at some points only, such as one of UMAP."""
+
+    points: np.ndarray
+    """(m, k) float32, distinct."""
+    scores: np.ndarray
+    """(m, 2) float32, their places in the plane."""
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the plane."""
+        return _digest(self.points, self.scores)
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """The points, to be searched."""
+        return cKDTree(self.points)
+
+
+Plane = PCA | Neighbours
+"""What gives a place (x, y) to features."""
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def place(plane: Plane, values: np.ndarray) -> np.ndarray:
+    """Give features their place in a plane.
+
+    In the plane of principal components by projection. In a plane of neighbours by the `NEAREST`
+    known points, weighted with the inverse square of the Euclidean distance (Shepard 1968, doi
+    10.1145/800186.810616): a known point stays where it is.
+
+    Parameters
+    ----------
+    plane
+        The plane.
+    values
+        (..., k); a row with NaN gives NaN.
+
+    Returns
+    -------
+    numpy.ndarray
+        (..., 2) float32.
+
+    Raises
+    ------
+    ValueError
+        If the values have not as many features as the plane.
+    """
+    if isinstance(plane, PCA):
+        return transform(plane, values)
+    known = plane.points.shape[1]
+    if values.shape[-1] != known:
+        raise ValueError(f"{values.shape[-1]} features given; the plane has {known}")
+    rows = np.asarray(values, np.float32).reshape(-1, known)
+    there = np.isfinite(rows).all(axis=1)
+    count = min(NEAREST, len(plane.points))
+    distance, nearest = plane.tree.query(rows[there], k=np.arange(1, count + 1))
+    weight = 1 / np.maximum(distance**2, 1e-12)
+    weight[distance[:, 0] == 0, 1:] = 0
+    weight /= weight.sum(axis=1, keepdims=True)
+    found = np.full((len(rows), 2), np.nan, np.float32)
+    found[there] = np.einsum("nj,njc->nc", weight, plane.scores[nearest])
+    return found.reshape(*values.shape[:-1], 2)
+
+
+def correlations(features: np.ndarray, others: np.ndarray, *, ranks: bool = False) -> np.ndarray:
+    """Correlate each feature with each other quantity over pixel-dates.
+
+    Rows in which a feature is missing are left out; of the others each column is compared where
+    it has a value.
+
+    Parameters
+    ----------
+    features
+        (n, k); what is not finite is missing.
+    others
+        (n, m); what is not finite is missing.
+    ranks
+        Whether ranks are correlated (Spearman, with mean ranks for ties) or values (Pearson).
+
+    Returns
+    -------
+    numpy.ndarray
+        (k, m) float64, -1..1; NaN where one of both does not vary or three rows are not there.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ.
+    """
+    if features.ndim != 2 or others.ndim != 2 or len(features) != len(others):
+        raise ValueError(
+            f"tables of shape {features.shape} and {others.shape} do not fit; give as many rows"
+        )
+    whole = np.isfinite(features).all(axis=1)
+    left, right = features[whole].astype(np.float64), others[whole].astype(np.float64)
+    there = np.isfinite(right)
+    found = np.full((features.shape[1], others.shape[1]), np.nan)
+    patterns: dict[bytes, list[int]] = {}
+    for column in range(right.shape[1]):
+        patterns.setdefault(there[:, column].tobytes(), []).append(column)
+    for columns in patterns.values():  # columns that are missing in the same rows go together
+        rows = there[:, columns[0]]
+        if np.count_nonzero(rows) >= 3:
+            pair = left[rows], right[np.ix_(rows, columns)]
+            one, other = (_standard(rankdata(part, axis=0) if ranks else part) for part in pair)
+            found[:, columns] = (one.T @ other).clip(-1, 1)
+    return found
+
+
+def _standard(table: np.ndarray) -> np.ndarray:
+    """Centre columns and make them as long as 1; NaN for a constant one."""
+    largest = np.abs(table).max(axis=0)
+    scaled = table / np.where(largest > 0, largest, 1)  # squares of large numbers stay finite
+    centred = scaled - scaled.mean(axis=0)
+    length = np.linalg.norm(centred, axis=0)
+    flat = length <= 1e-12 * np.sqrt(len(table))
+    return np.where(flat, np.nan, centred / np.where(flat, 1, length))
 
 
 def pca(samples: np.ndarray, n: int | None = None) -> PCA:

@@ -62,6 +62,7 @@ FLOORS = [
         "safe",
         "vectors",
         "areas",
+        "space",
     },
     {"embed", "infer", "makers", "work", "layers", "mapping"},
     {"cube", "minicube"},
@@ -88,6 +89,7 @@ BORDERS = {
     "tornado": {"serve"},
     "sqlite3": {"jobs"},
     "pyogrio": {"vectors"},
+    "umap": {"space"},
     "defusedxml": {"granule", "grd"},
 }
 """Outside thing -> the rooms that may know it."""

@@ -8,6 +8,7 @@ import shapely
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from matplotlib.path import Path as MplPath
+from scipy.stats import spearmanr
 from sklearn.decomposition import PCA as SklearnPCA
 
 from deepfeatures import latent
@@ -165,3 +166,49 @@ def test_a_line_is_no_lasso() -> None:
     for ring in (np.zeros((2, 2)), np.array([[0, 0], [1, np.nan], [1, 1]]), np.zeros((4, 3))):
         with pytest.raises(ValueError, match="polygon"):
             latent.in_polygon(np.zeros((1, 2)), ring)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), SEEDS)
+def test_correlations_are_those_of_numpy_and_scipy(k: int, m: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    left = rng.normal(size=(40, k)).round(1)  # with ties
+    right = (rng.normal(size=(40, m)) + left[:, :1]) * 10.0 ** rng.integers(-6, 6, m)
+    found = latent.correlations(left, right), latent.correlations(left, right, ranks=True)
+    for i in range(k):
+        for j in range(m):
+            pair = left[:, i], right[:, j]
+            assert found[0][i, j] == pytest.approx(np.corrcoef(*pair)[0, 1], abs=1e-9)
+            assert found[1][i, j] == pytest.approx(spearmanr(*pair).statistic, abs=1e-9)
+
+
+def test_correlations_leave_out_what_is_missing_and_what_does_not_vary() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(30, 2)), rng.normal(size=(30, 4))
+    left[3, 1] = np.nan
+    right[5:9, 0], right[:, 2], right[2:, 3] = np.inf, 7.0, np.nan
+    rows = np.delete(np.arange(30), [3, 5, 6, 7, 8])
+    found = latent.correlations(left, right)
+    assert found[1, 0] == pytest.approx(np.corrcoef(left[rows, 1], right[rows, 0])[0, 1])
+    assert np.isnan(found[:, 2:]).all()
+    assert np.isfinite(found[:, :2]).all()
+    with pytest.raises(ValueError, match="as many rows"):
+        latent.correlations(left, right[1:])
+
+
+@given(st.integers(1, 30), SEEDS)
+def test_a_place_lies_among_those_of_its_neighbours(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    plane = latent.Neighbours(
+        rng.normal(size=(count, 3)).astype("f4"), rng.normal(size=(count, 2)).astype("f4")
+    )
+    np.testing.assert_array_equal(latent.place(plane, plane.points), plane.scores)
+    values = rng.normal(size=(4, 5, 3)).astype("f4")
+    values[1, 2, 0] = np.nan
+    found = latent.place(plane, values)
+    assert np.isnan(found[1, 2]).all()
+    assert np.isnan(found).sum() == 2
+    low, high = plane.scores.min(axis=0) - 1e-5, plane.scores.max(axis=0) + 1e-5
+    rest = found[np.isfinite(found).all(axis=-1)]
+    assert ((rest >= low) & (rest <= high)).all()
+    with pytest.raises(ValueError, match="the plane has 3"):
+        latent.place(plane, np.zeros((2, 4)))

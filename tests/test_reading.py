@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deepfeatures import indices, reading, render, store
+from deepfeatures import indices, latent, reading, render, store
 from deepfeatures.aoi import AOI
 from deepfeatures.bands import attributes
 
@@ -343,7 +343,8 @@ def test_members_are_the_pixels_whose_scores_lie_inside(stores):
     scores = np.einsum("kc,cyx->kyx", components, vectors - mean[:, None, None])
     left, bottom, right, top = np.nanpercentile(scores, (20, 75), axis=(1, 2)).ravel()
     box = np.array([[left, bottom], [right, bottom], [right, top], [left, top]])
-    selection = reading.Selection("f", None, mean, components, box)
+    plane = latent.PCA(mean, components, np.ones(2) / 2, np.ones(2))
+    selection = reading.Selection("f", None, plane, box)
     found = reading.members(cube, selection, 7, slice(10, 200), slice(3, 140))
     low, high = box.min(axis=0)[:, None, None], box.max(axis=0)[:, None, None]
     wanted = ((scores > low) & (scores < high)).all(axis=0)
@@ -352,12 +353,10 @@ def test_members_are_the_pixels_whose_scores_lie_inside(stores):
     sure = ~(np.abs(scores - edges) < 1e-5).any(axis=(0, 1))
     assert sure.mean() > 0.98
     assert np.array_equal(found[sure], wanted[sure])
+    other = latent.PCA(mean[:4], components[:, :4], np.ones(2) / 2, np.ones(2))
+    wrong = reading.Selection("f", None, other, box)
     with pytest.raises(ValueError, match="the selection has 4 channels"):
-        reading.members(
-            cube,
-            reading.Selection("f", None, mean[:4], components[:, :4], box),
-            7, slice(0, 5), slice(0, 5),
-        )  # fmt: skip
+        reading.members(cube, wrong, 7, slice(0, 5), slice(0, 5))
 
 
 def test_a_missing_store(tmp_path: Path):

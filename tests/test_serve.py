@@ -27,7 +27,7 @@ from PIL import Image
 from test_reading import features_cube
 from test_render import exact, tile_at
 
-from deepfeatures import catalogue, jobs, reading, render, serve, store
+from deepfeatures import catalogue, jobs, latent, reading, render, serve, store
 from deepfeatures.aoi import AOI, to_geojson
 from deepfeatures.predictor import Card, Predictor
 from deepfeatures.serve.base import Pool, Refusal
@@ -450,7 +450,8 @@ def test_a_latent_selection_is_marked_on_the_map(web, ws, field):
     learned = serve.cube(ws, "learned")
     box = np.array([[-9.0, -9.0], [0.0, -9.0], [0.0, 9.0], [-9.0, 9.0]])
     mean = np.array([-0.2, 0, 0, 0, 0])
-    selection = reading.Selection("learned", None, mean, np.eye(2, 5), box)
+    plane = latent.PCA(mean, np.eye(2, 5), np.ones(2) / 2, np.ones(2))
+    selection = reading.Selection("learned", None, plane, box)
     name = serve.SELECTIONS.put(selection)
     assert serve.SELECTIONS.put(selection) == name
     place = tile_at(learned.grid, 15)
@@ -759,9 +760,8 @@ def test_a_failure_of_ours_tells_no_secrets(ws, cube, monkeypatch, caplog):
 def test_selections_are_bounded():
     held = serve.tiles.Selections(3)
     ring = np.array([[0, 0], [1, 0], [1, 1.0]])
-    names = [
-        held.put(reading.Selection("c", str(n), np.zeros(2), np.eye(2), ring)) for n in range(5)
-    ]
+    plane = latent.PCA(np.zeros(2), np.eye(2), np.ones(2) / 2, np.ones(2))
+    names = [held.put(reading.Selection("c", str(n), plane, ring)) for n in range(5)]
     assert len(set(names)) == 5
     assert held.get(names[4]).time == "4"
     with pytest.raises(Refusal, match="select again"):

@@ -1,4 +1,4 @@
-"""Latent selections: which pixels fall into a polygon in the plane of two components."""
+"""Latent selections: which pixels fall into a polygon in a plane of the latent space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from deepfeatures import latent
 from deepfeatures.reading.chunks import read
+from deepfeatures.reading.kept import kept
 from deepfeatures.reading.opened import OpenCube
 from deepfeatures.reading.values import decode
 
@@ -18,16 +20,14 @@ MAX_RING = 5_000
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A polygon in the plane of two principal components of a cube's channels."""
+    """A polygon in a plane of the latent space of a cube."""
 
     cube: str
     """Name of the cube."""
     time: str | None
     """Date (ISO) that is marked unless another is asked for; None is the last."""
-    mean: NDArray[np.floating]
-    """(channel,) mean that is subtracted."""
-    components: NDArray[np.floating]
-    """(2, channel) axes of the plane."""
+    plane: latent.Plane
+    """Gives the channels of a pixel a place."""
     ring: NDArray[np.floating]
     """(corner, 2) corners of the polygon in the plane."""
 
@@ -47,17 +47,25 @@ def members(
     ValueError
         If the selection was made for other channels.
     """
-    if selection.components.shape != (2, len(cube.channels)):
+    plane, count = selection.plane, len(cube.channels)
+    known = (plane.mean if isinstance(plane, latent.PCA) else plane.points).shape[-1]
+    if known != count:
         raise ValueError(
-            f"the selection has {selection.components.shape[1]} channels, {cube.name!r} has "
-            f"{len(cube.channels)}; select again"
+            f"the selection has {known} channels, {cube.name!r} has {count}; select again"
         )
-    box = (slice(t, t + 1), slice(0, len(cube.channels)), rows, columns)
-    stored = read(cube, cube.variable, box, level=level)[0]
-    vectors = np.stack([decode(cube, *pair) for pair in zip(stored, cube.channels, strict=True)])
-    flat = vectors.reshape(len(cube.channels), -1)
-    scores = selection.components @ (flat - np.asarray(selection.mean)[:, None])
-    return contained(selection.ring, scores).reshape(vectors.shape[1:])
+
+    def placed() -> NDArray:
+        box = (slice(t, t + 1), slice(0, count), rows, columns)
+        stored = read(cube, cube.variable, box, level=level)[0]
+        layers = [decode(cube, *pair) for pair in zip(stored, cube.channels, strict=True)]
+        return latent.place(plane, np.stack(layers, axis=-1))
+
+    if isinstance(plane, latent.PCA):
+        scores = placed()
+    else:  # slow enough to be kept for the next lasso
+        area = f"{rows.start}:{rows.stop} {columns.start}:{columns.stop}"
+        scores = kept(f"{plane.key} {cube.url} {cube.version} {t} {area} {level}", placed)
+    return contained(selection.ring, scores.reshape(-1, 2).T).reshape(scores.shape[:2])
 
 
 def contained(ring: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.bool_]:

@@ -34,9 +34,9 @@ class Selections:
 
     def put(self, selection: reading.Selection) -> str:
         """Keep a selection and give its id for the URL of tiles."""
-        digest = hashlib.sha256(f"{selection.cube} {selection.time}".encode())
-        for array in (selection.mean, selection.components, selection.ring):
-            digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+        words = f"{selection.cube} {selection.time} {selection.plane.key}"
+        digest = hashlib.sha256(words.encode())
+        digest.update(np.ascontiguousarray(selection.ring, np.float64).tobytes())
         name = digest.hexdigest()[:16]
         with self._lock:
             self._held[name] = selection

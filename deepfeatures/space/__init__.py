@@ -1,0 +1,26 @@
+"""The latent space of a feature cube: samples of it, planes kept beside the cube, its meaning."""
+
+from __future__ import annotations
+
+from deepfeatures.space.fitting import Settings, fit_umap
+from deepfeatures.space.meaning import Meaning, meaning
+from deepfeatures.space.planes import METHODS, POINTS, Plane, clear, plane, stored
+from deepfeatures.space.sampling import Sample, gather, inside, sample, vectors
+
+__all__ = [
+    "METHODS",
+    "POINTS",
+    "Meaning",
+    "Plane",
+    "Sample",
+    "Settings",
+    "clear",
+    "fit_umap",
+    "gather",
+    "inside",
+    "meaning",
+    "plane",
+    "sample",
+    "stored",
+    "vectors",
+]

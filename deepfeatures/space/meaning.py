@@ -1,0 +1,104 @@
+"""What features mean: their correlation with bands and indices over sampled pixel-dates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepfeatures import latent
+from deepfeatures.reading import OpenCube
+from deepfeatures.space.sampling import gather, sample, usable, vectors
+
+SAMPLED = 8_000
+"""Pixel-dates that features and indices are compared over."""
+
+READ = 1_500_000
+"""Pixel-dates of the store that they are drawn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """Correlations of the features of a cube with bands and indices."""
+
+    features: tuple[str, ...]
+    """The features (k)."""
+    names: tuple[str, ...]
+    """Bands, then indices (m)."""
+    pearson: NDArray[np.float64]
+    """(k, m) correlation of values; NaN where one does not vary."""
+    spearman: NDArray[np.float64]
+    """(k, m) correlation of ranks."""
+    count: int
+    """Pixel-dates compared."""
+    positions: NDArray[np.int32]
+    """(count, 3) time, row and column of these in the feature cube."""
+
+
+@lru_cache(maxsize=8)
+def meaning(features: OpenCube, bands: OpenCube) -> Meaning:
+    """Correlate each feature with each band and index of the cube that it was made from.
+
+    Over pixel-dates that are usable in both cubes. A correlation says what goes together, not what
+    causes what.
+
+    Raises
+    ------
+    ValueError
+        If the cubes share no date or no pixel grid, or too little is usable in both.
+    """
+    found = sample(features, SAMPLED, most=READ)
+    places, there = across(features, bands, found.positions)
+    there[there] = usable(bands, places[there])
+    positions, places = found.positions[there], places[there]
+    if len(positions) < 10:
+        raise ValueError(
+            f"{features.name!r} and {bands.name!r} share {len(positions)} of the sampled "
+            "pixel-dates; too few to compare them"
+        )
+    table = vectors(features, found.codes[there])
+    names = bands.available
+    columns = gather(bands, list(names), places)
+    others = np.stack([columns[name] for name in names], axis=1)
+    return Meaning(
+        features=features.channels,
+        names=names,
+        pearson=latent.correlations(table, others),
+        spearman=latent.correlations(table, others, ranks=True),
+        count=len(positions),
+        positions=positions,
+    )
+
+
+def across(
+    cube: OpenCube, other: OpenCube, positions: NDArray
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Find pixel-dates of a cube in another one on the same grid.
+
+    Returns
+    -------
+    (places, there)
+        (n, 3) time, row and column in the other cube, and which of them it has (n,).
+
+    Raises
+    ------
+    ValueError
+        If the pixels of the two are not the same.
+    """
+    one, two = cube.grid, other.grid
+    down = (two.north - one.north) / two.resolution
+    right = (one.west - two.west) / two.resolution
+    shift = np.array([round(down), round(right)])
+    apart = np.abs(shift - (down, right)).max() > 0.01
+    if one.crs != two.crs or one.resolution != two.resolution or apart:
+        raise ValueError(f"{cube.name!r} and {other.name!r} have different pixels")
+    days, known = (times.astype("datetime64[D]") for times in (cube.times, other.times))
+    steps = np.searchsorted(known, days).clip(max=len(known) - 1)
+    places = np.empty_like(positions)
+    places[:, 0] = steps[positions[:, 0]]
+    places[:, 1:] = positions[:, 1:] + shift
+    inside = (places[:, 1:] >= 0) & (places[:, 1:] < (two.height, two.width))
+    there = inside.all(axis=1) & (known[steps] == days)[positions[:, 0]]
+    return places, there
