@@ -234,6 +234,35 @@ def _umap(
     space.fit_umap(ws, job["cube"], job["settings"], progress, cancelled)
 
 
+def _find_size(ws: Workspace, job: Job) -> Size:
+    from deepfeatures import finding, reading
+
+    opened = reading.open(catalogue.url(ws, job["cube"]), job["cube"])
+    count = finding.pixel_dates(opened, *_finding(job))
+    pixels = opened.grid.height * opened.grid.width
+    # classes, and at most twelve probabilities of four bytes, and the overviews
+    return {"pixels": pixels, "dates": max(count // pixels, 1), "bytes": 60 * pixels}
+
+
+def _finding(job: Job) -> tuple[str, dict[str, Any]]:
+    settings = dict(job["settings"])
+    method = settings.pop("method", None)
+    if not isinstance(method, str):
+        raise ValueError("the settings need a method: similar, groups, classify or change")
+    return method, settings
+
+
+def _find(
+    ws: Workspace, job: Job, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+) -> None:
+    from deepfeatures import finding, reading
+
+    opened = reading.open(catalogue.url(ws, job["cube"]), job["cube"])
+    method, settings = _finding(job)
+    found = finding.find(opened, method, settings, progress=progress, cancelled=cancelled)
+    finding.save(ws, found, job["out"])
+
+
 KINDS: dict[str, Kind] = {
     "embed": Kind(
         title="Computing features",
@@ -252,5 +281,6 @@ KINDS: dict[str, Kind] = {
         makes_cube=False,
         rate=400.0,
     ),
+    "find": Kind(title="Making a map", run=_find, size=_find_size, rate=10_000_000.0),
 }
 """Name of a kind -> the kind."""

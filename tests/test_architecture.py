@@ -64,7 +64,7 @@ FLOORS = [
         "areas",
         "space",
     },
-    {"embed", "infer", "makers", "work", "layers", "mapping"},
+    {"embed", "infer", "makers", "work", "layers", "mapping", "finding"},
     {"cube", "minicube"},
     {"jobs", "kinds", "worker", "serve"},
     {"cli", "progress", "__main__"},

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
+from collections.abc import Iterator
 
+import httpx
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 from shapely.geometry import shape
+from test_render import tile_at
+from test_serve import Server
 
-from deepfeatures import aoi, catalogue, export, layers, mapping, reading, render, serve, store
+from deepfeatures import (
+    aoi,
+    catalogue,
+    export,
+    finding,
+    jobs,
+    kinds,
+    layers,
+    mapping,
+    reading,
+    render,
+    serve,
+    store,
+)
+from deepfeatures.__main__ import main
 from deepfeatures.clouds import USABLE
 from deepfeatures.find import labels
 from deepfeatures.serve.tiles import Style, picture
@@ -226,3 +246,120 @@ def test_what_can_not_be_mapped_says_so(ws, cube, monkeypatch):
     monkeypatch.setattr(mapping, "MAX_PIXELS", 100)
     with pytest.raises(ValueError, match="too large for one map"):
         mapping.groups(cube, 3)
+
+
+@pytest.fixture(scope="module")
+def web(ws) -> Iterator[httpx.Client]:
+    server = Server(serve.routes(ws))
+    with httpx.Client(base_url=server.address, timeout=60) as client:
+        yield client
+    server.close()
+
+
+def test_a_map_over_http_is_kept_drawn_and_saved(web, ws, cube, monkeypatch):
+    lon, lat = place(cube, 40, 70)
+    asked = {"lon": lon, "lat": lat, "measure": "cosine"}
+    found = web.post(f"/api/cubes/{cube.name}/similar", json=asked).json()
+    layer = mapping.similar(cube, (lon, lat))
+    low, high = found["summary"]["range"]
+    inside = layer.values[np.isfinite(layer.values)]
+    assert (low, high) == pytest.approx(np.percentile(inside, (1, 99)))
+
+    def computed(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(finding, "find", computed)
+    again = web.post(f"/api/cubes/{cube.name}/similar", json=asked | {"save": "alike"}).json()
+    assert again["id"] == found["id"]
+    assert again["saved"] == ["alike"]
+    np.testing.assert_allclose(layers.opened(serve.cube(ws, "alike")).values, layer.values)
+
+    zoom, x, y = tile_at(cube.grid, 15)
+    url = found["tiles"].format(z=zoom, x=x, y=y)
+    window = render.plan(cube.grid, zoom, x, y)
+    plane = layer.values[0][window.rows, window.columns]
+    for least in (0.0, 0.9):
+        query = {"vmin": "-1", "vmax": "1", "least": str(least)}
+        answer = web.get(url, params=query)
+        assert "immutable" in answer.headers["Cache-Control"]
+        with Image.open(io.BytesIO(answer.content)) as tile:
+            seen = np.asarray(tile)
+        want = render.gather(window, render.codes(plane, -1, 1) * (plane >= least))
+        np.testing.assert_array_equal(seen, want)
+    saved = web.get("/api/cubes/alike/polygons", params={"least": 0.9, "smallest": 1}).json()
+    total = sum(feature["properties"]["area_ha"] for feature in saved["features"])
+    assert total == pytest.approx((layer.values >= np.float32(0.9)).sum() / 100)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "words"),
+    [
+        ("similar", {}, 400, "'lon' must be a number"),
+        ("similar", {"lon": 0, "lat": 0}, 400, "outside"),
+        ("similar", {"lon": True, "lat": 0}, 400, "'lon' must be a number"),
+        ("similar", {"aoi": 3}, 400, "GeoJSON polygon"),
+        ("groups", {"k": 99}, 400, "2 to 12"),
+        ("groups", {"k": 2.5}, 400, "whole number"),
+        ("groups", {"k": 3, "when": "1999"}, 400, "no date"),
+        ("groups", {"k": 3, "pixels": 9}, 400, "no setting 'pixels'"),
+        ("groups", {"k": 3, "save": 1}, 400, '"save" must be'),
+        ("groups", {"k": 3, "save": "../up"}, 400, "can not be used"),
+        ("classify", {"labels": []}, 400, "GeoJSON points"),
+        ("classify", {"labels": {"features": []}}, 400, "0 classes"),
+        ("change", {"before": "2021", "after": ""}, 400, "no date|two dates"),
+        ("change", {"before": "x" * 99, "after": ""}, 400, "short text"),
+    ],
+)
+def test_wrong_settings_get_a_sentence(web, cube, method, body, status, words):
+    answer = web.post(f"/api/cubes/{cube.name}/{method}", json=body)
+    assert answer.status_code == status
+    assert re.search(words, answer.json()["error"]), answer.json()
+
+
+def test_unknown_maps_and_cubes_are_not_found(web, cube, monkeypatch):
+    assert web.post("/api/cubes/none/groups", json={"k": 3}).status_code == 404
+    assert web.get(f"/tiles/{cube.name}/found/abc/3/1/1.png").status_code == 404
+    assert web.get(f"/api/cubes/{cube.name}/polygons").status_code == 400
+    monkeypatch.setattr(finding, "MAX_NOW", 10)
+    answer = web.post(f"/api/cubes/{cube.name}/groups", json={"k": 7})
+    assert "ask for a job" in answer.json()["error"]
+
+
+def test_a_job_makes_the_same_map(ws, cube):
+    key = jobs.submit(ws, kind="find", cube=cube.name, settings={"method": "groups", "k": 3})
+    job = jobs.get(ws, key)
+    steps = []
+    kinds.KINDS["find"].run(ws, job, lambda *step: steps.append(step), lambda: False)
+    assert steps[-1][0] == steps[-1][1]
+    back = layers.opened(serve.cube(ws, job["out"]))
+    np.testing.assert_array_equal(back.values, mapping.groups(cube, 3).values)
+    for settings in ({}, {"method": "magic"}, {"method": "groups", "when": "1999"}):
+        with pytest.raises(ValueError, match="method|no date"):
+            jobs.submit(ws, kind="find", cube=cube.name, settings=settings)
+
+
+def test_the_command_line_gives_the_same(ws, cube, tmp_path, capsys):
+    def run(*words: str) -> dict:
+        assert main(["find", *words, "--home", str(ws.home), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = run("groups", cube.name, "--k", "3", "--out", "three")
+    layer = mapping.groups(cube, 3)
+    assert found["areas_ha"] == pytest.approx(layers.areas(layer, 0.01))
+    np.testing.assert_array_equal(layers.opened(serve.cube(ws, "three")).values, layer.values)
+    file = tmp_path / "three.geojson"
+    assert run("polygons", "three", "--out", str(file))["polygons"] == len(
+        json.loads(file.read_text())["features"]
+    )
+    lon, lat = place(cube, 10, 10)
+    assert run("similar", cube.name, "--lon", str(lon), "--lat", str(lat))["saved"]
+    marks = tmp_path / "labels.geojson"
+    spots = [labels.Label(*place(cube, 10 * n, 12 * n), "ab"[n % 2]) for n in range(8)]
+    marks.write_text(json.dumps(labels.to_geojson(spots)))
+    told = run("classify", cube.name, "--labels", str(marks), "--out", "told")
+    assert told["saved"] == ["told", "told-probability"]
+    days = [str(cube.times[at])[:10] for at in (0, -1)]
+    moved = run("change", cube.name, *days)
+    assert sum(moved["areas_ha"]) + moved["not_comparable_ha"] == pytest.approx(128 * 128 / 100)
+    assert main(["find", "similar", cube.name, "--home", str(ws.home)]) == 1
+    assert "--lon and --lat" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from deepfeatures import __version__
-from deepfeatures.cli import commands, minicubes, models, planes, spectral
+from deepfeatures.cli import commands, find, minicubes, models, planes, spectral
 from deepfeatures.cli.arguments import listed as _list
 from deepfeatures.cli.arguments import name as _name
 from deepfeatures.cli.arguments import positive as _positive
@@ -29,7 +29,17 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     _shared(common)
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_make, _look, models.add, spectral.add, planes.add, _use, _minicubes, _jobs):
+    for add in (
+        _make,
+        _look,
+        models.add,
+        spectral.add,
+        planes.add,
+        find.add,
+        _use,
+        _minicubes,
+        _jobs,
+    ):
         add(sub, common)
     return top
 

@@ -16,6 +16,7 @@ from deepfeatures.serve.areas import Area, Areas
 from deepfeatures.serve.base import Base, Context, Pool, Refusal, cube
 from deepfeatures.serve.cubes import Cube, Cubes, Health
 from deepfeatures.serve.exports import Export
+from deepfeatures.serve.find import Find, FoundTile, Polygons
 from deepfeatures.serve.jobs import Job, Jobs, Log, Retry
 from deepfeatures.serve.series import Series, Transect
 from deepfeatures.serve.spectral import Check, Indices
@@ -72,6 +73,9 @@ def routes(
         (rf"/api/cubes/{name}/series", Series),
         (rf"/api/cubes/{name}/transect", Transect),
         (rf"/api/cubes/{name}/export", Export),
+        (rf"/api/cubes/{name}/(similar|groups|classify|change)", Find),
+        (rf"/api/cubes/{name}/polygons", Polygons),
+        (rf"/tiles/{name}/found/([^/]+)/([^/]+)/([^/]+)/([^/]+)\.png", FoundTile),
         (r"/api/indices", Indices),
         (r"/api/indices/check", Check),
         (r"/api/jobs", Jobs),
