@@ -5,55 +5,86 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
+import os
+import secrets
 import signal
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import panel as pn
+from bokeh.document import Document
+from panel.io.state import set_curdoc
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.ioloop import IOLoop
 
-from app import style
+from app import signin, style
 from app.main import build
 from app.views import latent
 from deepfeatures import catalogue, serve, worker
+from deepfeatures.errors import sentence
+from deepfeatures.serve import gate
 from deepfeatures.settings import Workspace
+
+log = logging.getLogger(__name__)
 
 WARMING = "the page is being built for the first time; ask again in a few seconds"
 BROKEN = "the page can not be built; the log of the server says why"
 
+LOOK_SECONDS = 60.0
+"""Who asks for the health so long after the page was last built lets it be built again."""
+
 UNUSED_SESSION = 30_000
-"""Milliseconds after which a page that was fetched but never opened is forgotten."""
+"""Milliseconds after which a page is forgotten that was closed, or fetched but never opened."""
+LOOK_FOR_UNUSED = 5_000
+"""Milliseconds between two looks for such pages."""
 
 
 @dataclass
 class Health:
-    """Whether the page was built, for ``/healthz``."""
+    """Whether the page can be built, for ``/healthz``."""
 
     ws: Workspace
     """The workspace that is served."""
     problem: str = field(default=WARMING)
     """Why the page is not ready; empty if it is."""
+    looked: float = field(default_factory=time.monotonic)
+    """When the page was last built [s of `time.monotonic`]."""
 
     def __call__(self) -> dict[str, Any]:
-        """Give words for the answer.
+        """Give words for the answer; the page is built anew if that is long ago.
 
         Raises
         ------
         RuntimeError
             If the page is not ready.
         """
+        if time.monotonic() - self.looked > LOOK_SECONDS:
+            self.look()
         if self.problem:
             raise RuntimeError(self.problem)
         return {"cubes": len(catalogue.names(self.ws))}
 
+    def look(self) -> None:
+        """Build a page that nobody sees; in a thread, for it takes a second."""
+        self.looked = time.monotonic()
+        with set_curdoc(Document()), contextlib.suppress(Exception):
+            self.built()
 
-def origins(host: str, port: int) -> list[str]:
-    """Give the addresses that may open the websocket: those under which the page is asked for."""
-    names = {"127.0.0.1", "localhost"} | ({host} - {"", "0.0.0.0", "::"})
-    return sorted(f"{name}:{port}" for name in names)
+    def built(self) -> Any:
+        """Build a page, and remember how that went."""
+        try:
+            page = build(self.ws)
+        except Exception as error:  # whatever it is, the page is broken
+            self.problem = f"{BROKEN} ({sentence(error)})"
+            log.exception("the page can not be built")
+            raise
+        self.problem = ""
+        self.looked = time.monotonic()
+        return page
 
 
 def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
@@ -66,7 +97,7 @@ def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
     """
     pn.config.js_files = {"tiles": "assets/tiles.js"}
     health = Health(ws)
-    server = _server(ws, health, host, port)
+    server = made(health, host=host, port=port)
     loop = IOLoop.current()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.add_callback_from_signal(loop.stop))
@@ -81,40 +112,81 @@ def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
         server.stop()
 
 
-def _server(ws: Workspace, health: Health, host: str, port: int) -> Any:
-    def page() -> Any:
-        made = build(ws)
-        health.problem = ""
-        return made
+def made(
+    health: Health,
+    *,
+    host: str,
+    port: int,
+    sign_in: signin.SignIn | None = None,
+    unused: int = UNUSED_SESSION,
+) -> Any:
+    """Make the server; it does not run yet.
 
+    Parameters
+    ----------
+    health
+        Builds the page of its workspace.
+    host, port
+        Where to listen.
+    sign_in
+        Who may use the server; by default what the environment says.
+    unused
+        Milliseconds after which a page that was closed is forgotten.
+
+    Raises
+    ------
+    OSError
+        If the port is taken.
+    ValueError
+        If the environment contradicts itself.
+    """
+    who = sign_in or signin.from_environment()
+    alone = host in gate.LOCAL and not who.provider
+    named = os.environ.get("DEEPFEATURES_HOSTS", "").split()
+    meter = serve.Meter(health.ws)
+    allowed = None if alone else serve.SHARED
+    patterns = serve.routes(health.ws, ready=health, allowed=allowed, meter=meter)
     try:
-        return pn.serve(
-            {"/": page},
+        server = pn.serve(
+            {"/": health.built},
             address=host,
             port=port,
             show=False,
             start=False,
             verbose=False,
             title=style.TITLE,
-            websocket_origin=origins(host, port),
+            websocket_origin="*",  # the gate asks for the very name and port of the server
             static_dirs={"assets": str(style.ASSETS)},
-            extra_patterns=serve.routes(ws, ready=health),
-            unused_session_lifetime=UNUSED_SESSION,
+            extra_patterns=patterns,
+            unused_session_lifetime_milliseconds=unused,
+            check_unused_sessions_milliseconds=min(unused, LOOK_FOR_UNUSED),
+            # only who was given the page can open a session
+            sign_sessions=True,
+            secret_key=secrets.token_bytes(32),
+            log_function=meter.observe,
+            use_xheaders=bool(os.environ.get("DEEPFEATURES_PROXY")),
+            **signin.settings(who),
         )
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         raise OSError(f"port {port} is taken by another program; set PORT to a free one") from error
+    running = server._tornado
+    meter.sessions = lambda: sum(len(list(app.sessions)) for app in running.applications.values())
+    server.io_loop.add_callback(meter.probe)
+    serve.guard(running, patterns, host, named)
+    return server
 
 
 async def warm(health: Health, address: str) -> None:
     """Compile what is compiled at first use, build the page once, and say where it is."""
     await asyncio.to_thread(latent.cloud, np.zeros((8, 2)), ((-1.0, 1.0), (-1.0, 1.0)))
-    health.problem = BROKEN  # until it was built: a page that failed answers 200 as well
     with contextlib.suppress(HTTPClientError, OSError):
         await AsyncHTTPClient().fetch(address, request_timeout=60)
+    if health.problem == WARMING:  # nobody is let in without sign-in
+        await asyncio.to_thread(health.look)
     if health.problem:
-        sys.stderr.write(f"{BROKEN}\n")
+        sys.stderr.write(f"{health.problem}\n")
     else:
         sys.stdout.write(f"{style.TITLE}: {address}\n")
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from app import data, main, sections, style, work
-from app.server import BROKEN, Health, origins
+from app.server import BROKEN, Health
 from app.state import State, nearest
 from app.views import dates, export, jobs, latent, layer, timeseries
 from app.views import map as chart
@@ -330,12 +330,6 @@ def test_health_tells_why_the_page_is_not_ready(workspace: Workspace) -> None:
         health()
     health.problem = ""
     assert health() == {"cubes": 0}
-
-
-def test_only_the_own_addresses_may_open_the_websocket() -> None:
-    assert origins("127.0.0.1", 5006) == ["127.0.0.1:5006", "localhost:5006"]
-    assert "*" not in "".join(origins("0.0.0.0", 80))
-    assert "example.org:80" in origins("example.org", 80)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ BORDERS = {
     "llvmlite": {"indices"},
     "matplotlib": {"pictures", "render", "runs", "embed"},
     "tornado": {"serve"},
+    "prometheus_client": {"serve"},
     "sqlite3": {"jobs"},
     "pyogrio": {"vectors"},
     "umap": {"space"},

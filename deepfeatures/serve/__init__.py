@@ -8,22 +8,39 @@ threads, one for what takes milliseconds and one for the rest.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from tornado.web import Application
+
 from deepfeatures import catalogue, render
+from deepfeatures.serve import gate
 from deepfeatures.serve.areas import Area, Areas
 from deepfeatures.serve.base import Base, Context, Pool, Refusal, cube
 from deepfeatures.serve.cubes import Cube, Cubes, Health
 from deepfeatures.serve.exports import Export
 from deepfeatures.serve.find import Find, FoundTile, Polygons
 from deepfeatures.serve.jobs import Job, Jobs, Log, Retry
+from deepfeatures.serve.limits import SHARED, Allowed, Limits
+from deepfeatures.serve.metrics import Meter, Metrics
 from deepfeatures.serve.series import Series, Transect
 from deepfeatures.serve.spectral import Check, Indices
 from deepfeatures.serve.tiles import SELECTIONS, Legend, Style, Tile, picture
 from deepfeatures.settings import Workspace
 
-__all__ = ["SELECTIONS", "Style", "cube", "picture", "routes"]
+__all__ = [
+    "SELECTIONS",
+    "SHARED",
+    "Allowed",
+    "Meter",
+    "Style",
+    "cube",
+    "guard",
+    "picture",
+    "routes",
+]
+
+Routes = list[tuple[str, type[Base], dict[str, Any]]]
 
 _QUICK_WAITING = 512
 _SLOW_WAITING = 32
@@ -44,8 +61,12 @@ class Unknown(Base):
 
 
 def routes(
-    ws: Workspace, *, ready: Callable[[], dict[str, Any]] | None = None
-) -> list[tuple[str, type[Base], dict[str, Any]]]:
+    ws: Workspace,
+    *,
+    ready: Callable[[], dict[str, Any]] | None = None,
+    allowed: Allowed | None = None,
+    meter: Meter | None = None,
+) -> Routes:
     """Give the routes of a workspace.
 
     Parameters
@@ -55,6 +76,10 @@ def routes(
     ready
         What ``/healthz`` asks: gives words for the answer, raises if the page can not be built.
         By default the catalogue is read.
+    allowed
+        What each user may ask for; by default as fast as the server can.
+    meter
+        What ``/metrics`` tells the numbers of.
 
     Returns
     -------
@@ -63,10 +88,13 @@ def routes(
     quick = Pool(min(4, max(2, os.cpu_count() or 2)), _QUICK_WAITING)
     check = ready or (lambda: {"cubes": len(catalogue.names(ws))})
     quick.start(render.colours, Style.cmap)  # the first tile need not wait for a slow import
-    shared = {"context": Context(ws, check, quick, Pool(2, _SLOW_WAITING), Pool(1, 8))}
+    numbers = (meter or Meter(ws)).text
+    pools = quick, Pool(2, _SLOW_WAITING), Pool(1, 8)
+    shared = {"context": Context(ws, check, *pools, Limits(allowed), numbers)}
     name = r"([^/]+)"
     table: list[tuple[str, type[Base]]] = [
         (r"/healthz", Health),
+        (r"/metrics", Metrics),
         (r"/api/cubes", Cubes),
         (rf"/api/cubes/{name}", Cube),
         (rf"/api/cubes/{name}/legend", Legend),
@@ -88,3 +116,21 @@ def routes(
         (r"/(?:api|tiles)(?:/.*)?", Unknown),
     ]
     return [(pattern, handler, shared) for pattern, handler in table]
+
+
+def guard(application: Application, made: Routes, host: str, named: Iterable[str]) -> None:
+    """Put a gate before all routes of an application, those of the page among them.
+
+    Parameters
+    ----------
+    application
+        The application that serves the routes.
+    made
+        What `routes` gave.
+    host
+        Address that the server listens at.
+    named
+        Other names of the server, with or without port.
+    """
+    context = made[0][2]["context"]
+    application.add_handlers(".*", [gate.rule(gate.Gate(host, named, context.limits), context)])

@@ -20,6 +20,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from deepfeatures import aoi, catalogue, reading
 from deepfeatures.errors import sentence
 from deepfeatures.serve import owners
+from deepfeatures.serve.limits import Limits, Refusal
 from deepfeatures.settings import Workspace
 
 T = TypeVar("T")
@@ -35,14 +36,6 @@ REVALIDATE = "private, no-cache"
 
 _JSON = ("application/json", "application/geo+json")
 _log = logging.getLogger(__name__)
-
-
-class Refusal(ValueError):
-    """An answer other than success: an HTTP status and one sentence for the user."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 class Pool:
@@ -66,7 +59,7 @@ class Pool:
             503 if too much is waiting already.
         """
         if self._count >= self._waiting:
-            raise Refusal(503, "the server is busy; try again in a few seconds")
+            raise Refusal(503, "the server is busy; try again in a few seconds", retry=2.0)
         self._count += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
@@ -88,6 +81,10 @@ class Context:
     """For areas and exports: seconds or minutes, so they never hold up a tile."""
     probe: Pool
     """For the question of health, which must be answered when all others are busy."""
+    limits: Limits
+    """What one user may ask for."""
+    numbers: Callable[[], bytes]
+    """Gives what ``/metrics`` answers."""
 
     def cube(self, name: str) -> reading.OpenCube:
         """Open a cube of the workspace.
@@ -111,7 +108,7 @@ class Context:
         except ConnectionError as error:
             _log.warning("%s", error)
             raise Refusal(
-                503, f"the store of {name!r} can not be reached; try again later"
+                503, f"the store of {name!r} can not be reached; try again later", retry=2.0
             ) from error
         except ValueError as error:
             _log.warning("%s", error)
@@ -158,6 +155,7 @@ class Base(RequestHandler):
         self._received = 0
         self._refusal: Refusal | None = None
         self._gone = False
+        self._slow = False
         self._etag: str | None = None
 
     @property
@@ -175,10 +173,12 @@ class Base(RequestHandler):
         self.set_header("Cache-Control", REVALIDATE)
 
     async def prepare(self) -> None:
-        """Refuse who is not signed in, and writing from pages of another site."""
+        """Refuse who is not signed in or asks for too much, and writing from another site."""
         try:
             await self._check_user()
             self._check_origin()
+            if not self.open_to_all:
+                self.context.limits.take("requests", self.asker)
         except Refusal as refusal:
             self._refusal = refusal
             if self.request.method != "POST":
@@ -199,6 +199,11 @@ class Base(RequestHandler):
         if not user:
             raise Refusal(401, "sign in first: open the page in a browser")
         self.user = user if isinstance(user, str) else ""
+
+    @property
+    def asker(self) -> str:
+        """Whose requests are counted together: of who signed in, else of an address."""
+        return self.user or str(self.request.remote_ip)
 
     def _check_origin(self) -> None:
         if self.request.method in ("GET", "HEAD"):
@@ -229,6 +234,13 @@ class Base(RequestHandler):
     def on_connection_close(self) -> None:
         """Remember that nobody waits for the answer any more."""
         self._gone = True
+        self.on_finish()
+
+    def on_finish(self) -> None:
+        """Count a slow request as over."""
+        if self._slow:
+            self._slow = False
+            self.context.limits.end(self.asker)
 
     def body(self) -> dict[str, Any]:
         """Give the JSON object that was sent.
@@ -259,7 +271,13 @@ class Base(RequestHandler):
         return await self.context.quick.run(self._unless_gone, work, *args)
 
     async def slow(self, work: Callable[..., T], *args: Any) -> T:
-        """Run seconds of work in a thread of another pool."""
+        """Run seconds of work in a thread of another pool; each user may have a few of them.
+
+        The request counts until its answer has ended.
+        """
+        if not self._slow:
+            self.context.limits.begin(self.asker)
+            self._slow = True
         return await self.context.slow.run(self._unless_gone, work, *args)
 
     def _unless_gone(self, work: Callable[..., T], *args: Any) -> T:
@@ -337,17 +355,18 @@ class Base(RequestHandler):
             message = "the server failed; its log says why"
         else:
             message = f"{self._reason}: {self.request.method} {self.request.path[:100]}"
-        if status_code == 503:
-            self.set_header("Retry-After", "2")
+        retry = error.retry if isinstance(error, Refusal) else 2.0 * (status_code == 503)
+        if retry:
+            self.set_header("Retry-After", str(math.ceil(retry)))
         if self._refusal is not None:
             self.set_header("Connection", "close")  # tornado closes it after so early an answer
         self.set_header("Cache-Control", "no-store")
         self.answer({"error": message}, status_code)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log what the user got wrong in a line, and what failed here with its trace."""
-        if isinstance(value, ValueError):
-            _log.info("%s %s: %s", self.request.method, self.request.path, sentence(value))
+        """Log what failed here with its trace; what users got wrong names their places: not so."""
+        if isinstance(value, ValueError) or getattr(value, "status_code", 500) < 500:
+            _log.debug("%s: %s", type(self).__name__, sentence(value))
         else:
             super().log_exception(typ, value, tb)
 
