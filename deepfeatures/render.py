@@ -8,6 +8,7 @@ black is transparent; values never reach either by accident, as codes of data st
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
@@ -331,6 +332,20 @@ def rgb_png(packed: NDArray[np.uint32]) -> bytes:
     """Write packed colours of `composite` as an RGB PNG; transparent where they are 0."""
     image = packed.view(np.uint8).reshape(*packed.shape, 4)[..., :3]
     return _png(image, 2, (b"tRNS", bytes(6)))
+
+
+def rgb_webp(packed: NDArray[np.uint32]) -> bytes:
+    """Write packed colours of `composite` as a lossless WebP; transparent where they are 0.
+
+    As quick as the PNG and a third of its bytes where a tile shows pixels larger than its own.
+    """
+    from PIL import Image  # slow to import, and many processes never draw a tile
+
+    image = packed.view(np.uint8).reshape(*packed.shape, 4).copy()
+    image[..., 3] = np.where(packed != 0, 255, 0)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "WEBP", lossless=True, quality=0, method=0)
+    return file.getvalue()
 
 
 def _png(image: NDArray[np.uint8], kind: int, *chunks: tuple[bytes, bytes]) -> bytes:

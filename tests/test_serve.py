@@ -743,7 +743,7 @@ def test_who_is_not_signed_in_sees_nothing_but_health(ws):
 def test_a_failure_of_ours_tells_no_secrets(ws, cube, monkeypatch, caplog):
     from deepfeatures.serve import tiles
 
-    def broken(*_: object) -> bytes:
+    def broken(*_: object, **_options: object) -> bytes:
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(tiles, "picture", broken)

@@ -8,18 +8,32 @@ beside and a second click cost microseconds. What is read equals what ``store.op
 from __future__ import annotations
 
 from deepfeatures.reading.chunks import CHUNKS, Cache, read
+from deepfeatures.reading.components import principal
 from deepfeatures.reading.lines import Transect, along, transect
-from deepfeatures.reading.opened import OpenCube, checked, locate, open, step
+from deepfeatures.reading.opened import (
+    COMPONENTS,
+    OpenCube,
+    checked,
+    coding,
+    decode,
+    locate,
+    open,
+    step,
+)
 from deepfeatures.reading.pixels import AreaSeries, Series, area_series, parts, period, series
 from deepfeatures.reading.selection import Selection, contained, members
-from deepfeatures.reading.values import coding, decode, limits, sample, shares, stored, values
+from deepfeatures.reading.values import limits, load, sample, shares, stored, values
+from deepfeatures.reading.views import Bounds, Histogram, histogram, point
 from deepfeatures.reading.virtual import Coded, spectral
 
 __all__ = [
+    "Bounds",
     "CHUNKS",
+    "COMPONENTS",
     "Coded",
     "AreaSeries",
     "Cache",
+    "Histogram",
     "OpenCube",
     "Selection",
     "Series",
@@ -30,12 +44,16 @@ __all__ = [
     "coding",
     "contained",
     "decode",
+    "histogram",
     "limits",
+    "load",
     "locate",
     "members",
     "open",
     "parts",
     "period",
+    "point",
+    "principal",
     "read",
     "sample",
     "series",

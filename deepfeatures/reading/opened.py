@@ -16,6 +16,9 @@ from odc.geo.geobox import GeoBox
 
 from deepfeatures import contract, indices, render, store
 
+COMPONENTS = ("PC1", "PC2", "PC3")
+"""Principal components of a feature cube, read like channels."""
+
 
 @dataclass(frozen=True, eq=False)
 class OpenCube:
@@ -50,7 +53,8 @@ class OpenCube:
     fill: int | None
     """Stored number that means no value; None for floats, where NaN does."""
     available: tuple[str, ...]
-    """Channels that can be read by name: the stored ones and, of bands, their indices."""
+    """Channels that can be read by name: the stored ones; of bands their indices, of features their
+    principal components."""
     classes: tuple[str, ...] = ()
     """Names of the codes 1, 2, ... of a layer of classes; empty for anything else."""
 
@@ -108,9 +112,20 @@ def _open(url: str, name: str, token: str) -> OpenCube:
         scales=scales,
         offsets=offsets,
         fill=int(stored.fill_value) if integer else None,
-        available=channels + (indices.available(channels) if kind == "bands" else ()),
+        available=channels + _derivable(kind, channels),
         classes=_classes(ds) if kind == "layer" else (),
     )
+
+
+def _derivable(kind: str, channels: tuple[str, ...]) -> tuple[str, ...]:
+    if kind == "bands":
+        return indices.available(channels)
+    return COMPONENTS[: len(channels)] if kind == "features" else ()
+
+
+def component(name: str) -> int:
+    """Give the number, from 0, of a principal component of the features."""
+    return COMPONENTS.index(name)
 
 
 def _classes(ds: xr.Dataset) -> tuple[str, ...]:
@@ -187,6 +202,21 @@ def locate(cube: OpenCube, lon: float, lat: float) -> tuple[int, int]:
             f"lon {west:.5f} to {east:.5f} and lat {south:.5f} to {north:.5f}"
         )
     return row, column
+
+
+def decode(cube: OpenCube, stored: NDArray, channel: str) -> NDArray[np.float32]:
+    """Turn stored numbers of a channel into physical values; NaN where there is none."""
+    if cube.fill is None:
+        return stored.astype(np.float32)
+    values = render.physical(stored, *coding(cube, channel))
+    values[stored == cube.fill] = np.nan
+    return values
+
+
+def coding(cube: OpenCube, channel: str) -> tuple[float, float]:
+    """Give scale and offset of a stored channel."""
+    number = cube.channels.index(channel)
+    return cube.scales[number], cube.offsets[number]
 
 
 def source(cube: OpenCube) -> indices.Coding | None:

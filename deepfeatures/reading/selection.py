@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from deepfeatures import latent
 from deepfeatures.reading.chunks import read
 from deepfeatures.reading.kept import kept
-from deepfeatures.reading.opened import OpenCube
-from deepfeatures.reading.values import decode
+from deepfeatures.reading.opened import OpenCube, decode
 
 MAX_RING = 5_000
 """Most corners of a latent selection."""

@@ -8,29 +8,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from deepfeatures import indices, render
+from deepfeatures import indices, latent, render
 from deepfeatures.clouds import USABLE
 from deepfeatures.indices.ranges import RANGES
-from deepfeatures.reading.chunks import gathered, read
-from deepfeatures.reading.opened import OpenCube, checked, source
+from deepfeatures.reading.chunks import gathered, read, runs
+from deepfeatures.reading.components import principal
+from deepfeatures.reading.opened import OpenCube, checked, component, decode, source
 
 _SAMPLED_DATES = 8
 _WHOLE = 512
-
-
-def decode(cube: OpenCube, stored: NDArray, channel: str) -> NDArray[np.float32]:
-    """Turn stored numbers of a channel into physical values; NaN where there is none."""
-    if cube.fill is None:
-        return stored.astype(np.float32)
-    values = render.physical(stored, *coding(cube, channel))
-    values[stored == cube.fill] = np.nan
-    return values
-
-
-def coding(cube: OpenCube, channel: str) -> tuple[float, float]:
-    """Give scale and offset of a stored channel."""
-    number = cube.channels.index(channel)
-    return cube.scales[number], cube.offsets[number]
 
 
 def stored(
@@ -74,15 +60,36 @@ def derive(
 
     For `fetch` see `gathered`.
     """
-    derived = [channel for channel in wanted if channel not in cube.channels]
-    needed = {channel for channel in wanted if channel in cube.channels}
-    needed.update(band for index in map(indices.find, derived) for band in index.bands)
-    codes = gathered(cube, needed, fetch)
+    codes = gathered(cube, needed(cube, wanted), fetch)
     found = {c: decode(cube, codes[c], c) for c in wanted if c in cube.channels}
-    if derived:
+    derived = [channel for channel in wanted if channel not in cube.channels]
+    if derived and cube.kind == "features":
+        layers = np.stack([decode(cube, codes[c], c) for c in cube.channels], axis=-1)
+        scores = latent.transform(principal(cube), layers)
+        found |= {channel: scores[..., component(channel)] for channel in derived}
+    elif derived:
         layers = indices.compute(codes, derived, source=source(cube))
         found |= dict(zip(derived, layers, strict=True))
     return {channel: found[channel] for channel in wanted}
+
+
+def needed(cube: OpenCube, wanted: Sequence[str]) -> set[str]:
+    """Give the stored channels that some channels, indices or components follow from."""
+    derived = [channel for channel in wanted if channel not in cube.channels]
+    if derived and cube.kind == "features":
+        return set(cube.channels)
+    found = {channel for channel in wanted if channel in cube.channels}
+    return found.union(*(indices.find(channel).bands for channel in derived))
+
+
+def load(
+    cube: OpenCube, channels: Sequence[str], t: int, rows: slice, columns: slice,
+    *, level: int = 1,
+) -> None:  # fmt: skip
+    """Take what channels of a window need at one date into the cache of chunks."""
+    for low, high in runs(sorted(cube.channels.index(one) for one in needed(cube, channels))):
+        box = (slice(t, t + 1), slice(low, high + 1), rows, columns)
+        read(cube, cube.variable, box, level=level)
 
 
 def _overall(cube: OpenCube) -> int:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from tornado.web import Application
 
 from deepfeatures import catalogue, render
@@ -26,6 +27,7 @@ from deepfeatures.serve.metrics import Meter, Metrics
 from deepfeatures.serve.series import Series, Transect
 from deepfeatures.serve.spectral import Check, Indices
 from deepfeatures.serve.tiles import SELECTIONS, Legend, Style, Tile, picture
+from deepfeatures.serve.view import Histogram, Value
 from deepfeatures.settings import Workspace
 
 __all__ = [
@@ -86,6 +88,7 @@ def routes(
     list of (pattern, handler, keyword arguments)
     """
     quick = Pool(min(4, max(2, os.cpu_count() or 2)), _QUICK_WAITING)
+    quick.start(render.rgb_webp, np.zeros((1, 1), np.uint32))
     check = ready or (lambda: {"cubes": len(catalogue.names(ws))})
     quick.start(render.colours, Style.cmap)  # the first tile need not wait for a slow import
     numbers = (meter or Meter(ws)).text
@@ -98,6 +101,8 @@ def routes(
         (r"/api/cubes", Cubes),
         (rf"/api/cubes/{name}", Cube),
         (rf"/api/cubes/{name}/legend", Legend),
+        (rf"/api/cubes/{name}/histogram", Histogram),
+        (rf"/api/cubes/{name}/value", Value),
         (rf"/api/cubes/{name}/series", Series),
         (rf"/api/cubes/{name}/transect", Transect),
         (rf"/api/cubes/{name}/export", Export),

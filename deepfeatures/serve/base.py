@@ -46,6 +46,11 @@ class Pool:
         self._waiting = waiting
         self._count = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self._count > 0
+
     def start(self, work: Callable[..., Any], *args: Any) -> None:
         """Run `work` in a thread some time; nobody waits for it."""
         self._executor.submit(work, *args)

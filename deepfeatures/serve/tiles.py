@@ -6,12 +6,14 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepfeatures import __version__, reading, render
 from deepfeatures.clouds import USABLE
+from deepfeatures.serve.ahead import Ahead
 from deepfeatures.serve.base import IMMUTABLE, Base, Refusal
 
 MARK = (255, 0, 200)
@@ -20,6 +22,11 @@ MARK_OPACITY = 190
 """Opacity of the same, 0..255."""
 COMPOSITE_BANDS = (0.0, 0.3)
 """Range of a composite of bands (surface reflectance) unless another is asked for."""
+
+NEXT = 6
+"""Dates between the one that is looked at and the ones that are loaded ahead on either side."""
+AHEAD = Ahead()
+"""What waits to be loaded in this process."""
 
 _MARKS = np.array([(0, 0, 0), MARK], np.uint8)
 
@@ -84,13 +91,15 @@ class Style:
     """Id of a latent selection; then only its pixels are marked."""
 
 
-def picture(cube: reading.OpenCube, style: Style, z: int, x: int, y: int) -> bytes | None:
-    """Draw a map tile.
+def picture(
+    cube: reading.OpenCube, style: Style, z: int, x: int, y: int, *, webp: bool = False
+) -> bytes | None:
+    """Draw a map tile; three channels as WebP if `webp`.
 
     Returns
     -------
     bytes or None
-        PNG of 256 x 256 px; None if the tile lies outside the cube.
+        Image of 256 x 256 px; None if the tile lies outside the cube.
 
     Raises
     ------
@@ -107,9 +116,10 @@ def picture(cube: reading.OpenCube, style: Style, z: int, x: int, y: int) -> byt
     if window is None:
         return None
     channels = style.channels or cube.channels[:1]
-    layers = [_codes(cube, style, t, channel, window) for channel in channels]
+    layers = _codes(cube, style, t, channels, window)
     if len(layers) == 3:
-        return render.rgb_png(render.gather(window, render.composite(*layers)))
+        packed = render.gather(window, render.composite(*layers))
+        return render.rgb_webp(packed) if webp else render.rgb_png(packed)
     table = render.class_colours() if cube.classes else render.colours(style.cmap)
     return render.palette_png(render.gather(window, layers[0]), table)
 
@@ -143,23 +153,50 @@ def span(cube: reading.OpenCube, style: Style, channel: str) -> tuple[float, flo
 
 
 def _codes(
-    cube: reading.OpenCube, style: Style, t: int, channel: str, window: render.Window
-) -> NDArray[np.uint8]:
-    low, high = span(cube, style, channel)
+    cube: reading.OpenCube, style: Style, t: int, channels: tuple[str, ...], window: render.Window
+) -> list[NDArray[np.uint8]]:
     level, rows, columns = window.level, window.rows, window.columns
-    if channel in cube.channels and cube.fill is not None:
-        stored = reading.stored(cube, t, channel, rows, columns, level=level)
-        factors = reading.coding(cube, channel)
-        table = render.lookup(str(stored.dtype), *factors, cube.fill, low, high)
-        codes = render.look(stored, table)
-    else:
-        times = slice(t, t + 1)
-        found = reading.values(cube, [channel], times, rows, columns, level=level)
-        codes = render.codes(found[channel][0], low, high)
+    times = slice(t, t + 1)
+    coded = [one for one in channels if one in cube.channels and cube.fill is not None]
+    others = [one for one in channels if one not in coded]
+    made = reading.values(cube, others, times, rows, columns, level=level) if others else {}
+    found = []
+    for channel in channels:
+        low, high = span(cube, style, channel)
+        if channel in made:
+            codes = render.codes(made[channel][0], low, high)
+        else:
+            stored = reading.stored(cube, t, channel, rows, columns, level=level)
+            factors = reading.coding(cube, channel)
+            table = render.lookup(str(stored.dtype), *factors, cube.fill, low, high)
+            codes = render.look(stored, table)
+        found.append(codes)
     if style.masked:
-        box = (slice(t, t + 1), rows, columns)
-        codes = codes * (reading.read(cube, "valid", box, level=level)[0] == USABLE)
-    return codes
+        usable = reading.read(cube, "valid", (times, rows, columns), level=level)[0] == USABLE
+        found = [codes * usable for codes in found]
+    return found
+
+
+def neighbours(cube: reading.OpenCube, time: str) -> list[int]:
+    """Give the dates that are loaded ahead: the next chunks of dates on either side.
+
+    A chunk holds several dates, so most neighbours of a date are there with itself.
+    """
+    t = reading.step(cube, time)
+    edge = cube.arrays[cube.variable, 1].chunks[0]
+    near = [t + NEXT, t - NEXT]
+    return [one for one in near if 0 <= one < len(cube.times) and one // edge != t // edge]
+
+
+def load(cube: reading.OpenCube, style: Style, t: int, z: int, x: int, y: int) -> None:
+    """Take what a tile of another date needs into the cache."""
+    window = render.plan(cube.grid, z, x, y, cube.levels)
+    if window is None:
+        return
+    channels, area = style.channels or cube.channels[:1], (window.rows, window.columns)
+    reading.load(cube, channels, t, *area, level=window.level)
+    if style.masked:
+        reading.read(cube, "valid", (slice(t, t + 1), *area), level=window.level)
 
 
 def _marks(cube: reading.OpenCube, style: Style, z: int, x: int, y: int) -> bytes | None:
@@ -181,7 +218,14 @@ class Tile(Base):
     async def get(self, name: str, z: str, x: str, y: str) -> None:
         """Send a map tile; 204 outside the cube, 304 if the client has it."""
         numbers = [_whole(part) for part in (z, x, y)]
-        version, token, image = await self.quick(self._draw, name, self.style(), numbers)
+        style = self.style()
+        rgb = len(style.channels) == 3 and not style.selection
+        webp = rgb and "image/webp" in self.request.headers.get("Accept", "")
+        self.set_header("Vary", "Accept")
+        cube, token, image = await self.quick(self._draw, name, style, numbers, webp)
+        version = cube.version
+        if image is not None and not style.selection:
+            self._load_ahead(cube, style, numbers)
         if self.text("version") == version:
             self.set_header("Cache-Control", IMMUTABLE)
         if self.unchanged(token):
@@ -189,15 +233,24 @@ class Tile(Base):
         if image is None:
             self.set_status(204)
         else:
-            self.set_header("Content-Type", "image/png")
+            self.set_header("Content-Type", "image/webp" if webp else "image/png")
         self.finish(image)
 
-    def _draw(self, name: str, style: Style, numbers: list[int]) -> tuple[str, str, bytes | None]:
-        """Give the version of the cube, the ETag, and the image unless the client has it."""
+    def _draw(
+        self, name: str, style: Style, numbers: list[int], webp: bool
+    ) -> tuple[reading.OpenCube, str, bytes | None]:
+        """Give the cube, the ETag, and the image unless the client has it."""
         cube = self.context.cube(name)
-        token = _token(cube, style, numbers)
+        token = _token(cube, style, numbers, webp)
         known = f'"{token}"' in self.request.headers.get("If-None-Match", "")
-        return cube.version, token, None if known else picture(cube, style, *numbers)
+        return cube, token, None if known else picture(cube, style, *numbers, webp=webp)
+
+    def _load_ahead(self, cube: reading.OpenCube, style: Style, numbers: list[int]) -> None:
+        for t in neighbours(cube, style.time):
+            work = partial(load, cube, style, t, *numbers)
+            AHEAD.ask(
+                self.context.quick, (cube.url, cube.version, style.channels, t, *numbers), work
+            )
 
     head = get
 
@@ -267,6 +320,6 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _token(cube: reading.OpenCube, style: Style, numbers: list[int]) -> str:
-    words = f"{__version__} {cube.url} {cube.version} {style} {numbers}"
+def _token(cube: reading.OpenCube, style: Style, numbers: list[int], webp: bool) -> str:
+    words = f"{__version__} {cube.url} {cube.version} {style} {numbers} {webp}"
     return hashlib.sha256(words.encode()).hexdigest()[:24]
