@@ -10,7 +10,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import data, reads_latent, sections, style
+from app import data, sections, style
 from app.state import LINKED, State
 from app.views.dates import DatesView
 from app.views.export import ExportView
@@ -108,12 +108,7 @@ def _right(state: State) -> pn.viewable.Viewable:
         "Series": lambda: SeriesView(state=state, read=partial(data.series, ws)),
     }
     features: dict[str, sections.Make] = {
-        "Latent space": lambda: LatentView(
-            state=state,
-            sample=partial(reads_latent.sample, ws),
-            track=partial(reads_latent.track, ws),
-            select=partial(reads_latent.select, ws),
-        ),
+        "Latent space": lambda: LatentView(state=state),
     }
     return _column(
         sections.either(through_time, label="A pixel through time", name="card series"),

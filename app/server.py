@@ -23,7 +23,7 @@ from tornado.ioloop import IOLoop
 
 from app import signin, style
 from app.main import build
-from app.views import latent
+from app.views import cloud
 from deepfeatures import catalogue, serve, worker
 from deepfeatures.errors import sentence
 from deepfeatures.serve import gate
@@ -180,7 +180,7 @@ def made(
 
 async def warm(health: Health, address: str) -> None:
     """Compile what is compiled at first use, build the page once, and say where it is."""
-    await asyncio.to_thread(latent.cloud, np.zeros((8, 2)), ((-1.0, 1.0), (-1.0, 1.0)))
+    await asyncio.to_thread(cloud.cloud, np.zeros((8, 2)), ((-1.0, 1.0), (-1.0, 1.0)))
     with contextlib.suppress(HTTPClientError, OSError):
         await AsyncHTTPClient().fetch(address, request_timeout=60)
     if health.problem == WARMING:  # nobody is let in without sign-in

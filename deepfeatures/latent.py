@@ -94,7 +94,9 @@ def place(plane: Plane, values: np.ndarray) -> np.ndarray:
         If the values have not as many features as the plane.
     """
     if isinstance(plane, PCA):
-        return transform(plane, values)
+        scores = transform(plane, values)
+        lacking = 2 - scores.shape[-1]  # a single feature has one component
+        return np.pad(scores, [(0, 0)] * (scores.ndim - 1) + [(0, max(lacking, 0))])[..., :2]
     known = plane.points.shape[1]
     if values.shape[-1] != known:
         raise ValueError(f"{values.shape[-1]} features given; the plane has {known}")

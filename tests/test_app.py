@@ -16,7 +16,7 @@ from pyproj import Transformer
 from app import data, main, sections, style, work
 from app.server import BROKEN, Health
 from app.state import State, nearest
-from app.views import dates, export, jobs, latent, layer, timeseries
+from app.views import cloud, dates, export, jobs, latent, layer, timeseries
 from app.views import map as chart
 from deepfeatures import aoi, catalogue, contract, store
 from deepfeatures.settings import Workspace
@@ -234,13 +234,13 @@ def test_a_single_channel_gets_a_range_and_a_legend(state: State) -> None:
 
 
 def test_without_features_the_latent_view_says_so(state: State) -> None:
-    view = latent.LatentView(state=state, sample=None, track=None, select=None)
+    view = latent.LatentView(state=state)
     assert "No features yet" in view.note.object
     assert view.image.data["image"] == []
 
 
 def test_the_cloud_is_drawn_where_its_points_are() -> None:
-    image = latent.cloud(np.array([[0.5, -0.5]] * 3), ((-1.0, 1.0), (-1.0, 1.0)))
+    image = cloud.cloud(np.array([[0.5, -0.5]] * 3), ((-1.0, 1.0), (-1.0, 1.0)))
     rows, columns = np.nonzero(image)
     height, width = image.shape
     assert abs(rows.mean() / height - 0.25) < 0.02
@@ -250,7 +250,7 @@ def test_the_cloud_is_drawn_where_its_points_are() -> None:
 def test_a_year_of_a_pixel_leaves_out_gaps_and_other_years() -> None:
     times = np.array(["2020-12-31", "2021-01-05", "2021-07-01", "2021-08-01"], "datetime64[s]")
     scores = np.array([[0, 0], [1, 1], [np.nan, 2], [3, 3]], float)
-    found = latent.path(times, scores, "2021")
+    found = cloud.path(times, scores, "2021")
     assert found["day"] == ["2021-01-05", "2021-08-01"]
     assert found["color"] == [style.MONTHS[0], style.MONTHS[7]]
 

@@ -1,4 +1,4 @@
-"""The latent space beside the map: a cloud of sampled pixels, a lasso, and a pixel's year."""
+"""The latent space beside the map: a cloud of pixel-dates, a lasso, an area, ways through time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from functools import partial
 from html import escape
 from typing import Any
 
-import datashader as ds
 import numpy as np
-import pandas as pd
 import panel as pn
 import panel_material_ui as pmui
 import param
@@ -23,47 +21,14 @@ from bokeh.models import (
     WheelZoomTool,
 )
 from bokeh.plotting import figure
-from datashader import transfer_functions as tf
 
-from app import style, work
+from app import reads_latent, style, work
+from app.sections import Part
 from app.state import State
-
-CLOUD = ["#d9e4e6", "#7fb0b2", "#0b5d5e", "#062f33"]
-SIZE = (460, 360)
-"""Width and height of the picture of the cloud [px]."""
-
-Ranges = tuple[tuple[float, float], tuple[float, float]]
-
-
-def ranges(scores: np.ndarray) -> Ranges:
-    """Give the ranges that show all but the outermost points of a cloud (n, 2)."""
-    if len(scores) == 0:
-        return (-1.0, 1.0), (-1.0, 1.0)
-    low, high = np.percentile(scores[:, :2], [0.2, 99.8], axis=0)
-    air = 0.12 * (high - low) + 1e-6
-    x, y = zip(low - air, high + air, strict=True)
-    return (float(x[0]), float(x[1])), (float(y[0]), float(y[1]))
-
-
-def cloud(scores: np.ndarray, shown: Ranges) -> np.ndarray:
-    """Draw points (n, 2) as a density picture: packed RGBA (height, width), lowest row first."""
-    canvas = ds.Canvas(plot_width=SIZE[0], plot_height=SIZE[1], x_range=shown[0], y_range=shown[1])
-    points = canvas.points(pd.DataFrame(scores[:, :2], columns=["x", "y"]), "x", "y")
-    image = tf.dynspread(tf.shade(points, cmap=CLOUD, how="eq_hist"), threshold=0.5, max_px=3)
-    return np.asarray(image.data, np.uint32)
-
-
-def path(times: np.ndarray, scores: np.ndarray, year: str) -> dict[str, list[Any]]:
-    """Lay out the dates of one year of a pixel: place, day, colour of the month."""
-    days = times.astype("datetime64[D]")
-    kept = np.isfinite(scores).all(axis=1) & (days.astype("datetime64[Y]").astype(str) == year)
-    months = days[kept].astype("datetime64[M]").astype(int) % 12
-    return {
-        "x": scores[kept, 0].tolist(),
-        "y": scores[kept, 1].tolist(),
-        "day": days[kept].astype(str).tolist(),
-        "color": [style.MONTHS[month] for month in months],
-    }
+from app.views import cloud as picture
+from app.views.choices import Choices
+from app.views.fitting import Offer
+from deepfeatures import latent, space
 
 
 def polygon(event: dict[str, Any]) -> list[tuple[float, float]]:
@@ -79,13 +44,20 @@ def note(sentence: str) -> str:
     return f'<div class="note">{escape(sentence)}</div>'
 
 
-def months() -> str:
-    """Write the legend of the month colours."""
-    parts = [
-        f'<span style="white-space:nowrap"><i style="background:{color}"></i>{name}</span>'
-        for name, color in zip(style.MONTH_NAMES, style.MONTHS, strict=True)
-    ]
-    return f'<div class="months">{"".join(parts)}</div>'
+def axis_names(plane: space.Plane) -> tuple[str, str]:
+    """Name the axes of a plane."""
+    if not isinstance(plane.axes, latent.PCA):
+        return "UMAP, first axis", "UMAP, second axis"
+    shares = [*plane.axes.explained, 0.0]
+    return (
+        f"First component ({shares[0]:.0%} of the variance)",
+        f"Second component ({shares[1]:.0%})",
+    )
+
+
+def empty(*names: str, name: str = "") -> ColumnDataSource:
+    """Make a data source without rows."""
+    return ColumnDataSource({key: [] for key in names}, name=name or None)
 
 
 class LatentView(pn.viewable.Viewer):
@@ -93,42 +65,41 @@ class LatentView(pn.viewable.Viewer):
 
     state = param.ClassSelector(class_=State)
 
-    def __init__(self, *, sample: Any, track: Any, select: Any, **params: Any) -> None:
+    def __init__(self, **params: Any) -> None:
         super().__init__(**params)
-        self.sample, self.track, self.select = sample, track, select
-        self.scores = np.empty((0, 2))
-        self.image = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
-        self.path = ColumnDataSource({"x": [], "y": [], "day": [], "color": []}, name="latent-path")
-        self.here = ColumnDataSource({"x": [], "y": []})
-        self.lasso = ColumnDataSource({"xs": [], "ys": []})
+        self.plane: space.Plane | None = None
+        self.shade = picture.PLAIN
+        self.colors: dict[str, str] = {}
+        self.image = empty("image", "x", "y", "dw", "dh", name="latent-image")
+        self.lines = empty("xs", "ys", "color")
+        self.path = empty("x", "y", "day", "color", name="latent-path")
+        self.area = empty("x", "y", "day", name="latent-area")
+        self.here = empty("x", "y")
+        self.lasso = empty("xs", "ys")
+        self.choices = Choices(state=self.state)
         self._figure()
         self._controls()
         self._wire()
 
     def _figure(self) -> None:
-        shown = Range1d(-1, 1), Range1d(-1, 1)
         fig = style.plain(
-            tools="", x_range=shown[0], y_range=shown[1], name="latent",
+            tools="", x_range=Range1d(-1, 1), y_range=Range1d(-1, 1), name="latent",
             x_axis_label="First component", y_axis_label="Second component",
         )  # fmt: skip
         fig.image_rgba("image", x="x", y="y", dw="dw", dh="dh", source=self.image)
+        fig.scatter("x", "y", source=self.area, size=4, color=style.ACCENT, alpha=0.7)
         fig.patches(
             "xs", "ys", source=self.lasso, fill_color=style.ACCENT, fill_alpha=0.15,
             line_color=style.ACCENT, line_width=2,
         )  # fmt: skip
-        fig.line("x", "y", source=self.path, color=style.INK, line_width=1, alpha=0.7)
+        fig.multi_line("xs", "ys", color="color", source=self.lines, line_width=1.2, alpha=0.8)
         dots = fig.scatter(
             "x", "y", source=self.path, size=8, fill_color="color", line_color="#ffffff"
         )
         fig.scatter(
-            "x",
-            "y",
-            source=self.here,
-            size=16,
-            fill_alpha=0,
-            line_color=style.ACCENT,
+            "x", "y", source=self.here, size=16, fill_alpha=0, line_color=style.ACCENT,
             line_width=2.5,
-        )
+        )  # fmt: skip
         self.tools = {
             "Lasso": LassoSelectTool(continuous=False),
             "Box": BoxSelectTool(),
@@ -147,105 +118,197 @@ class LatentView(pn.viewable.Viewer):
             options=list(self.tools), value="Lasso", size="small", margin=0,
             description="What dragging does in the latent space",
         )  # fmt: skip
-        self.clear = pmui.Button(
-            label="Clear", icon="close", size="small", variant="text", margin=0, disabled=True
-        )
-        self.note = pn.pane.HTML("", margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS])
+        text = {"size": "small", "variant": "text", "margin": 0}
+        self.more = pmui.Button(label="Colours", icon="palette", **text)
+        self.clear = pmui.Button(label="Clear", icon="close", disabled=True, **text)
+        html = {"margin": 0, "sizing_mode": "stretch_width", "stylesheets": [style.CSS]}
+        self.note = pn.pane.HTML("", **html)
+        self.legend = pn.pane.HTML(picture.months(), **html)
+        self.options = Part(self.choices.fields, visible=False)
+        self.offer = Part(lambda: Offer(state=self.state, made=self._load), visible=False)
         self.clear.on_click(lambda _: self._forget())
+        self.more.on_click(self._opened)
         self.mode.param.watch(self._tool, "value")
 
     def _wire(self) -> None:
-        self.state.param.watch(self._load, ["features", "cubes"])
-        self.state.param.watch(self._follow, ["lon", "lat", "date"])
+        state, choices = self.state, self.choices
+        state.param.watch(self._load, "features")
+        state.param.watch(self._cubes, "cubes")
+        state.param.watch(self._follow, ["lon", "lat", "date", "area"])
+        state.param.watch(self._inside, ["area", "date"])
+        choices.param.watch(self._load, "method")
+        choices.param.watch(self._colour, "by")
+        choices.param.watch(self._follow, ["all_years", "of"])
         self._load()
+
+    def _opened(self, _: Any) -> None:
+        self.options.show()
+        self.options.holder.visible = not self.options.holder.visible
 
     def _tool(self, *_: Any) -> None:
         self.figure.toolbar.active_drag = self.tools[self.mode.value]
 
+    def _cubes(self, *_: Any) -> None:
+        if self.plane is None:
+            self._load()
+
+    def _asked(self) -> tuple[str, str]:
+        return self.state.features, self.choices.method
+
     def _load(self, *_: Any) -> None:
-        name = self.state.features
+        asked = self._asked()
+        self.plane = None
         self._forget()
-        if name:
-            work.run(self.sample, name, then=partial(self._cloud, name), failed=self._empty)
+        if self.offer.made is not None:
+            self.offer.made.leave()
+            self.offer.holder.visible = False
+        if asked[0]:
+            work.run(
+                reads_latent.plane, self.state.ws, *asked,
+                then=partial(self._planed, asked), failed=self._empty,
+            )  # fmt: skip
         else:
             self._empty("No features yet: draw an area on the map and compute them.")
 
     def _empty(self, sentence: str) -> None:
-        self.scores = np.empty((0, 2))
-        for source in (self.image, self.path, self.here):
+        for source in (self.image, self.path, self.lines, self.here, self.area):
             source.data = {key: [] for key in source.data}
-        self.note.object = note(sentence)
+        self.note.object = note(sentence) if sentence else ""
 
-    def _cloud(self, name: str, found: tuple[np.ndarray, np.ndarray]) -> None:
-        if name != self.state.features:
+    def _planed(self, asked: tuple[str, str], found: space.Plane | None) -> None:
+        if asked != self._asked():
             return
-        self.scores, explained = found
-        (left, right), (bottom, top) = ranges(self.scores)
+        if found is None:
+            self._empty("")
+            offer = self.offer.show()
+            self.offer.holder.visible = True
+            offer.ask(asked[0])
+            return
+        self.plane, self.shade = found, picture.PLAIN
+        (left, right), (bottom, top) = picture.ranges(found.scores)
         self.figure.x_range.update(start=left, end=right)
         self.figure.y_range.update(start=bottom, end=top)
-        self.figure.xaxis.axis_label = f"First component ({explained[0]:.0%} of the variance)"
-        self.figure.yaxis.axis_label = f"Second component ({explained[1]:.0%})"
-        self._draw()
+        self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = axis_names(found)
+        self._colour()
         self._follow()
+        self._inside()
+
+    def _colour(self, *_: Any) -> None:
+        plane, by = self.plane, self.choices.by
+        if plane is None:
+            return
+        if by == "density":
+            self._shaded(plane, picture.PLAIN)
+            return
+        state = self.state
+        work.run(
+            reads_latent.shade, state.ws, state.features, plane, by, self.choices.source,
+            then=partial(self._shaded, plane), failed=lambda words: self._say(note(words)),
+        )  # fmt: skip
+
+    def _shaded(self, plane: space.Plane, shade: picture.Shade) -> None:
+        if plane is self.plane and shade.name == self.choices.by:
+            self.shade = shade
+            self._legends()
+            self._draw()
+
+    def _legends(self) -> None:
+        ways = picture.years(self.colors) if self.colors else picture.months()
+        plain = self.shade.name == "density"
+        same = self.shade.name == "month" and not self.colors
+        self.legend.object = ways if plain else picture.legend(self.shade) + ("" if same else ways)
 
     def _draw(self, *_: Any) -> None:
         x, y = self.figure.x_range, self.figure.y_range
         shown = ((x.start, x.end), (y.start, y.end))
-        if len(self.scores):
+        if self.plane is not None and len(self.plane.scores):
+            asked = self.plane, self.shade
             work.run(
-                cloud, self.scores, shown, then=partial(self._drawn, shown), failed=self._empty
-            )
+                picture.cloud, self.plane.scores, shown, self.shade,
+                then=partial(self._drawn, shown, asked), failed=self._empty,
+            )  # fmt: skip
 
-    def _drawn(self, shown: Ranges, image: np.ndarray) -> None:
+    def _drawn(self, shown: picture.Ranges, asked: Any, image: np.ndarray) -> None:
         (left, right), (bottom, top) = shown
-        if left == self.figure.x_range.start and bottom == self.figure.y_range.start:
+        now = self.figure.x_range.start, self.figure.y_range.start
+        if (left, bottom) == now and asked == (self.plane, self.shade):
             self.image.data = {
                 "image": [image], "x": [left], "y": [bottom],
                 "dw": [right - left], "dh": [top - bottom],
             }  # fmt: skip
 
     def _follow(self, *_: Any) -> None:
-        state = self.state
-        asked = state.features, state.point
-        if state.features and state.point is not None and len(self.scores):
-            work.run(
-                self.track,
-                *asked,
-                then=partial(self._path, asked),
-                failed=lambda _: self._path(asked),
-            )
+        state, plane, area = self.state, self.plane, self.choices.of == "Area"
+        place = state.area if area else state.point
+        if plane is None or place is None:
+            return
+        asked = plane, place
+        work.run(
+            reads_latent.mean_track if area else reads_latent.track,
+            state.ws, state.features, plane, place,
+            then=partial(self._path, asked), failed=lambda _: self._path(asked),
+        )  # fmt: skip
 
     def _path(
         self, asked: tuple[Any, Any], found: tuple[np.ndarray, np.ndarray] | None = None
     ) -> None:
-        state = self.state
-        if asked != (state.features, state.point):
+        state, area = self.state, self.choices.of == "Area"
+        if asked != (self.plane, state.area if area else state.point):
             return
         times, scores = found or (np.array([], "datetime64[s]"), np.empty((0, 2)))
         year = state.date[:4]
-        self.path.data = walked = path(times, scores, year)
+        if self.choices.all_years:
+            walked, self.colors = picture.paths(times, scores)
+        else:
+            walked, self.colors = picture.path(times, scores, year), {}
+        self.lines.data = picture.lines(walked, "" if self.colors else style.INK)
+        self.path.data = walked
         at = [i for i, day in enumerate(walked["day"]) if day == state.date]
         self.here.data = {axis: [walked[axis][i] for i in at] for axis in ("x", "y")}
-        if not state.selection:
-            self.note.object = note(self._hint(len(walked["day"]), year))
+        self._legends()
+        self._say(note(self._hint(len(walked["day"]))))
 
-    def _hint(self, dates: int, year: str) -> str:
-        path_note = f"The line is the clicked pixel through {year}." if dates else ""
-        return f"Drag a lasso around points to light them up on the map. {path_note}"
+    def _hint(self, dates: int) -> str:
+        if not dates:
+            return "A lasso around points lights them up on the map."
+        what = "the mean of the area" if self.choices.of == "Area" else "the clicked pixel"
+        when = "all years" if self.colors else self.state.date[:4]
+        return f"A lasso lights up the map. Line: {what}, {when}."
+
+    def _say(self, words: str) -> None:
+        if not self.state.selection:
+            self.note.object = words
+
+    def _inside(self, *_: Any) -> None:
+        state, plane = self.state, self.plane
+        if plane is None or state.area is None:
+            self.area.data = {key: [] for key in self.area.data}
+            return
+        asked = plane, state.area, state.date[:4]
+        work.run(
+            reads_latent.inside, state.ws, state.features, *asked,
+            then=partial(self._marked, asked), failed=lambda _: self._marked(asked),
+        )  # fmt: skip
+
+    def _marked(self, asked: Any, found: dict[str, list[Any]] | None = None) -> None:
+        if asked == (self.plane, self.state.area, self.state.date[:4]):
+            self.area.data = found or {key: [] for key in self.area.data}
 
     def _selected(self, event: SelectionGeometry) -> None:
-        name = self.state.features
-        if not event.final or not name:
+        if not event.final or self.plane is None:
             return
         corners = polygon(event.geometry)
         self.lasso.data = {"xs": [[x for x, _ in corners]], "ys": [[y for _, y in corners]]}
-        work.run(self.select, name, corners, then=self._chosen, failed=self._refused)
+        work.run(
+            reads_latent.select, self.state.features, self.plane, corners,
+            then=self._chosen, failed=self._refused,
+        )  # fmt: skip
 
     def _chosen(self, found: tuple[str, float]) -> None:
         self.state.selection, share = found
         self.clear.disabled = False
         self.note.object = note(
-            f"{share:.1%} of the sampled pixels and dates are inside; the map shows them in pink."
+            f"{share:.1%} of the pixels and dates are inside; the map shows them in pink."
             if share
             else "No pixel is inside; draw the lasso around some points."
         )
@@ -261,12 +324,9 @@ class LatentView(pn.viewable.Viewer):
 
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Column(
-            pn.Row(self.mode, pn.Spacer(sizing_mode="stretch_width"), self.clear, margin=0,
-                   sizing_mode="stretch_width"),
-            self.note,
-            pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", margin=0),
-            pn.pane.HTML(
-                months(), margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS]
-            ),
+            pn.Row(self.mode, pn.Spacer(sizing_mode="stretch_width"), self.more, self.clear,
+                   margin=0, sizing_mode="stretch_width"),
+            self.options.holder, self.note, self.offer.holder,
+            pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", margin=0), self.legend,
             sizing_mode="stretch_both", margin=0, min_height=280,
         )  # fmt: skip

@@ -162,7 +162,7 @@ class MapView(pn.viewable.Viewer):
         self.figure, layers = map_figure(bounds, layers=5)
         self.background, self.back, self.front, self.over, self.glow = layers
         self.point = ColumnDataSource({"x": [], "y": []})
-        self.area = ColumnDataSource(ring(None))
+        self.area = ColumnDataSource(ring(None), name="map-area")
         self.sketch = ColumnDataSource({"x": [], "y": []})
         marks(self.figure, point=self.point, area=self.area, sketch=self.sketch)
         self.done = pmui.Button(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepfeatures.space.fitting import Settings, fit_umap
-from deepfeatures.space.meaning import Meaning, meaning
+from deepfeatures.space.meaning import Meaning, channel, meaning
 from deepfeatures.space.planes import METHODS, POINTS, Plane, clear, plane, stored
 from deepfeatures.space.sampling import Sample, gather, inside, sample, vectors
 
@@ -14,6 +14,7 @@ __all__ = [
     "Plane",
     "Sample",
     "Settings",
+    "channel",
     "clear",
     "fit_umap",
     "gather",

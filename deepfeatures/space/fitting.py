@@ -169,7 +169,7 @@ def _layout(
 def _fitted(known: NDArray[np.float32], wanted: Settings, watch: _Watch) -> NDArray[np.float32]:
     from umap import UMAP  # compiles itself; only a worker ever gets here
 
-    start = planes.two(latent.transform(latent.pca(known, min(2, known.shape[1])), known))
+    start = latent.place(latent.pca(known, min(2, known.shape[1])), known)
     bar = {"file": watch, "disable": False, "bar_format": "{n_fmt}", "mininterval": 0.2}
     model = UMAP(
         n_neighbors=wanted.neighbours, n_epochs=wanted.epochs, init=start, tqdm_kwds=bar,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deepfeatures import latent
 from deepfeatures.reading import OpenCube
-from deepfeatures.space.sampling import gather, sample, usable, vectors
+from deepfeatures.space.sampling import Sample, gather, sample, usable, vectors
 
 SAMPLED = 8_000
 """Pixel-dates that features and indices are compared over."""
@@ -70,6 +70,31 @@ def meaning(features: OpenCube, bands: OpenCube) -> Meaning:
         count=len(positions),
         positions=positions,
     )
+
+
+def channel(
+    features: OpenCube, bands: OpenCube | None, points: Sample, name: str
+) -> NDArray[np.float32]:
+    """Give a channel at the pixel-dates of a feature cube: a feature, or a band or index.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) float32; NaN where there is no value.
+
+    Raises
+    ------
+    ValueError
+        If neither cube has it, or the cubes have different pixels.
+    """
+    if name in features.channels:
+        return vectors(features, points.codes)[:, features.channels.index(name)]
+    if bands is None:
+        raise ValueError(f"{features.name!r} has no channel {name[:40]!r} and no band cube")
+    places, there = across(features, bands, points.positions)
+    found = np.full(len(there), np.nan, np.float32)
+    found[there] = gather(bands, [name], places[there])[name]
+    return found
 
 
 def across(

@@ -102,12 +102,7 @@ def _principal(cube: reading.OpenCube) -> Plane:
     if len(table) < 2:
         raise ValueError(f"{cube.name!r} has fewer than two usable pixel-dates")
     axes = latent.pca(table, min(2, table.shape[1]))
-    return Plane("pca", cube.version, points, two(latent.transform(axes, table)), axes)
-
-
-def two(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give places in two dimensions, also to the scores of a single feature."""
-    return scores if scores.shape[1] == 2 else np.pad(scores, ((0, 0), (0, 1)))
+    return Plane("pca", cube.version, points, latent.place(axes, table), axes)
 
 
 _HELD: OrderedDict[Any, Plane] = OrderedDict()
