@@ -91,6 +91,7 @@ BORDERS = {
     "sqlite3": {"jobs"},
     "pyogrio": {"vectors"},
     "umap": {"space"},
+    "pyarrow": {"export", "vectors"},
     "defusedxml": {"granule", "grd"},
 }
 """Outside thing -> the rooms that may know it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import resource
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from datetime import date
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pyproj
 import pytest
 import rasterio
@@ -22,7 +24,7 @@ from zarr.storage import ZipStore
 
 from deepfeatures import catalogue, contract, export, foreign, indices, store
 from deepfeatures import cube as recipes
-from deepfeatures.export import writers
+from deepfeatures.export import blocks
 from deepfeatures.settings import Workspace
 from tests.conftest import bands_cube
 
@@ -169,7 +171,9 @@ def test_csv_has_a_row_per_value(cube: xr.Dataset, tmp_path: Path) -> None:
     part = selection(cube)
     path = export.write(part, tmp_path / "x.csv", "csv")
     table = pd.read_csv(path, comment="#", parse_dates=["time"])
-    assert list(table) == ["time", "channel", "x", "y", "lon", "lat", "value", "valid"]
+    assert list(table) == [
+        "time", "channel", "x", "y", "lon", "lat", "geometry", "value", "valid",
+    ]  # fmt: skip
     assert set(table["channel"]) == set(CHANNELS)
     both = xr.concat(
         [
@@ -199,8 +203,8 @@ def test_pieces_do_not_matter(
     whole = {}
     for fmt in ("csv", "geotiff"):
         whole[fmt] = export.write(part, tmp_path / f"whole.{fmt}", fmt)
-    monkeypatch.setattr(writers, "BUDGET", 60_000)
-    assert len(list(writers._blocks(part["si"], 60_000))) > 2
+    monkeypatch.setattr(blocks, "BUDGET", 60_000)
+    assert len(list(blocks.cut(part["si"]))) > 2
     sorted_lines = [
         sorted(path.read_text().splitlines())
         for path in (whole["csv"], export.write(part, tmp_path / "cut.csv", "csv"))
@@ -327,54 +331,9 @@ def test_estimate_is_an_upper_bound_and_files_are_replaced(fmt: str, tmp_path: P
     assert path.stat().st_size < export.estimate(part, fmt) * 1.5 + 200_000
     first = path.read_bytes()
     assert export.write(part, tmp_path / "x", fmt) == path
-    if fmt in ("csv", "geotiff", "zarr", "research"):
+    if fmt != "netcdf":
         assert path.read_bytes() == first
     assert [item.name for item in tmp_path.iterdir()] == ["x"]
-
-
-@pytest.mark.parametrize("fmt", export.FORMATS)
-def test_stream_gives_the_bytes_of_the_file_and_leaves_nothing(
-    fmt: str, tiny_bands: xr.Dataset, tmp_path: Path
-) -> None:
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    part = made_for(fmt, tiny_bands)
-    name, content_type, pieces = export.stream(part, fmt, name="be_2021", folder=spool)
-    assert name == f"be_2021{export.FORMATS[fmt].suffix}"
-    assert content_type == export.FORMATS[fmt].content_type
-    found = list(pieces)
-    assert all(0 < len(piece) <= export.PIECE for piece in found)
-    assert list(spool.iterdir()) == []
-    path = tmp_path / name
-    path.write_bytes(b"".join(found))
-    if fmt == "netcdf":
-        assert_same(open_netcdf(path), tiny_bands.drop_vars("scl"))
-    if fmt == "csv":
-        assert len(pd.read_csv(path, comment="#")) == tiny_bands["reflectance"].count()
-
-
-def test_stream_leaves_nothing_when_closed_early_forgotten_or_failed(
-    tiny_bands: xr.Dataset, tmp_path: Path
-) -> None:
-    big = export.select(bands_cube(times=3, height=80, width=70))
-    _, _, pieces = export.stream(big, "csv", folder=tmp_path)
-    assert len(next(pieces)) == export.PIECE
-    assert len(list(tmp_path.iterdir())) == 1
-    pieces.close()  # type: ignore[attr-defined]
-    assert list(tmp_path.iterdir()) == []
-    _, _, pieces = export.stream(tiny_bands, "netcdf", folder=tmp_path)
-    del pieces
-    gc.collect()
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError, match="limit"):
-        export.stream(tiny_bands, "netcdf", folder=tmp_path, limit=10)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_zip_of_geotiffs_is_named_and_typed_as_a_zip(cube: xr.Dataset, tmp_path: Path) -> None:
-    name, content_type, pieces = export.stream(cube, "geotiff", folder=tmp_path / "cube.zarr")
-    assert (name, content_type) == ("export.zip", "application/zip")
-    assert next(pieces)[:2] == b"PK"
 
 
 @pytest.mark.parametrize("fmt", export.FORMATS)
@@ -393,6 +352,85 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(fmt: str, tmp_path: Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_geotiff_is_a_valid_cog(tmp_path: Path) -> None:
+    ds = bands_cube(times=2, height=300, width=280)
+    order = export.select(ds, channels=["B04", "NDVI"])
+    stacked = export.write(order, tmp_path / "x.tif", "geotiff")
+    dated = export.write(order, tmp_path / "x.zip", "geotiff-dates")
+    days = [str(day)[:10] for day in ds["time"].values]
+    with zipfile.ZipFile(dated) as archive:
+        assert archive.namelist() == [f"{day}.tif" for day in days]
+        archive.extractall(tmp_path)
+    with rasterio.open(stacked) as whole:
+        for number, day in enumerate(days):
+            with rasterio.open(tmp_path / f"{day}.tif") as one:
+                for source in (whole, one):
+                    assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+                    assert source.block_shapes[0] == (blocks.EDGE, blocks.EDGE)
+                    assert source.overviews(1) == [2, 4]
+                    assert source.crs.to_epsg() == 32631
+                    assert tuple(source.transform)[:6] == (10, 0, 501000, 0, -10, 5629000)
+                    assert np.isnan(source.nodata)
+                bands = [3 * number + 1 + band for band in range(3)]
+                np.testing.assert_array_equal(one.read(), whole.read(bands))
+
+
+def test_parquet_is_a_geoparquet_table_with_a_row_per_value(
+    cube: xr.Dataset, tmp_path: Path
+) -> None:
+    part = selection(cube)
+    path = export.write(part, tmp_path / "x.parquet", "parquet")
+    text = pd.read_csv(
+        export.write(part, tmp_path / "x.csv", "csv"), comment="#", parse_dates=["time"]
+    )
+    found = pd.read_parquet(path)
+    assert list(found) == list(text)
+    keys = ["channel", "time", "y", "x"]
+    found, text = (one.sort_values(keys, ignore_index=True) for one in (found, text))
+    for name in (*keys, "valid"):
+        np.testing.assert_array_equal(found[name], text[name])
+    np.testing.assert_array_equal(found["value"], text["value"].astype(np.float32))
+    points = shapely.from_wkb(found["geometry"].to_numpy())
+    wanted = shapely.from_wkt(text["geometry"].to_numpy())
+    np.testing.assert_allclose(
+        shapely.get_coordinates(points), shapely.get_coordinates(wanted), rtol=0, atol=6e-8
+    )
+    metadata = pq.read_schema(path).metadata
+    assert json.loads(metadata[b"geo"])["columns"]["geometry"]["encoding"] == "WKB"
+    assert metadata[b"licence"] == b"CC0-1.0"
+
+
+@pytest.mark.parametrize("fmt", ["parquet", "geotiff-dates", "zarr"])
+def test_memory_does_not_grow_with_dates(
+    fmt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BUDGET", 1 << 20)
+    peaks = []
+    for times in (64, 192):  # 64 dates are decoded together
+        url = str(tmp_path / f"{times}.zarr")
+        ds = bands_cube(times=64, height=48, width=48, bands=("B04",))
+        later = [ds.assign_coords(time=ds["time"] + np.timedelta64(k * 500, "D")) for k in range(3)]
+        store.write(
+            xr.concat(
+                later[: times // 64],
+                "time",
+                data_vars="minimal",
+                coords="minimal",
+                compat="override",
+            ),
+            url,
+        )
+        part = export.select(store.open(url), channels=["B04"])
+        gc.collect()
+        tracemalloc.start()
+        try:
+            export.write(part, tmp_path / f"{times}.out", fmt)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0] + 300_000  # three times as much would be held otherwise
 
 
 # --- the layout of the research code ---

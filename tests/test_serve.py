@@ -9,7 +9,6 @@ import io
 import json
 import shutil
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -409,41 +408,6 @@ def test_an_export_by_bounds_is_streamed(web, cube, field):
     head = web.head(url)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == answer.headers["content-type"]
-
-
-def test_an_export_that_breaks_off_is_no_whole_file(ws, tmp_path, monkeypatch):
-    from deepfeatures import export
-
-    closed = threading.Event()
-
-    def pieces() -> Iterator[bytes]:
-        try:
-            yield b"x" * 100_000
-            raise OSError("the disk fell out")
-        finally:
-            closed.set()
-
-    monkeypatch.setattr(export, "stream", lambda *_, **__: ("f.nc", "text/plain", pieces()))
-    server = Server(serve.routes(ws))
-    try:
-        with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(f"{server.address}/api/cubes/field/export?channels=B04")
-        assert closed.wait(30)
-    finally:
-        server.close()
-
-
-def test_an_export_leaves_no_file_behind(web, monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    url = "/api/cubes/learned/export?format=csv&channels=F01"
-    with web.stream("GET", url) as answer:  # the client leaves after the first piece
-        assert next(answer.iter_bytes())
-    assert web.get(f"{url}&end=2021-03-20").status_code == 200
-    for _ in range(300):
-        if not list(tmp_path.iterdir()):
-            break
-        time.sleep(0.1)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_latent_selection_is_marked_on_the_map(web, ws, field):

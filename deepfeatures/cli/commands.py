@@ -173,17 +173,21 @@ def embed(args: argparse.Namespace, ws: Workspace) -> Answer:
 
 def export(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Write a selection of a cube to a file."""
+    if args.bbox is not None and args.aoi is not None:
+        raise ValueError("give --bbox or --aoi, not both")
     area = _area(args.aoi)
-    from deepfeatures import catalogue
     from deepfeatures import export as engine
 
-    selection = engine.select(
-        catalogue.open(ws, args.name),
+    order = engine.Order(
+        args.name,
+        args.format,
+        bbox=tuple(args.bbox) if args.bbox else None,
         geometry=area.geometry if area else None,
-        start=args.start or (area.start if area else None),
-        end=args.end or (area.end if area else None),
-        channels=args.channels,
+        start=str(args.start or (area.start if area else None) or ""),
+        end=str(args.end or (area.end if area else None) or ""),
+        channels=tuple(args.channels or ()),
     )
+    selection = engine.ordered(ws, order)
     path = engine.write(selection, args.out, args.format)
     size = path.stat().st_size
     found = {"path": str(path), "bytes": size, "dims": dict(selection.sizes)}

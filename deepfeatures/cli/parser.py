@@ -13,7 +13,7 @@ from deepfeatures.cli.arguments import name as _name
 from deepfeatures.cli.arguments import positive as _positive
 from deepfeatures.cli.arguments import spread as _spread
 
-FORMATS = ("zarr", "netcdf", "geotiff", "csv", "research")
+FORMATS = ("zarr", "netcdf", "geotiff", "geotiff-dates", "csv", "parquet", "research")
 """Formats of an export."""
 
 
@@ -182,6 +182,10 @@ def _use(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> No
     export.add_argument("--format", choices=FORMATS, required=True)
     export.add_argument("--out", required=True, metavar="PATH")
     export.add_argument("--aoi", metavar="FILE", help="area, GeoJSON in longitude/latitude")
+    export.add_argument(
+        "--bbox", type=float, nargs=4, metavar=("WEST", "SOUTH", "EAST", "NORTH"),
+        help="box in degrees instead",
+    )  # fmt: skip
     export.add_argument("--start", type=_day, help="first day, YYYY-MM-DD")
     export.add_argument("--end", type=_day, help="last day, YYYY-MM-DD")
     export.add_argument("--channels", type=_list, metavar="A,B", help="bands, indices or features")

@@ -1,4 +1,4 @@
-"""Exports as files and streams: limits, temporary files, a full disk."""
+"""Exports as files: limits, temporary files, a full disk, what is kept."""
 
 from __future__ import annotations
 
@@ -6,41 +6,17 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
 
 from deepfeatures.export import writers
+from deepfeatures.export.formats import of
+from deepfeatures.export.keeping import keep
+from deepfeatures.export.order import Order, ordered, version_of
+from deepfeatures.settings import Workspace
 
-PIECE = 1 << 20
-"""Bytes per piece of a stream."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@dataclass(frozen=True)
-class Format:
-    """A file format of the export."""
-
-    suffix: str
-    """End of the file name."""
-    content_type: str
-    """Media type for HTTP."""
-    value_bytes: int
-    """Bytes per value before compression, the mask included."""
-    limit: int
-    """Largest export, by `estimate` [bytes]."""
-
-
-FORMATS: dict[str, Format] = {
-    "zarr": Format(".zarr.zip", "application/zip", 5, 20_000_000_000),
-    "netcdf": Format(".nc", "application/x-netcdf", 5, 20_000_000_000),
-    "geotiff": Format(".tif", "image/tiff", 5, 10_000_000_000),
-    "csv": Format(".csv", "text/csv; charset=utf-8", 80, 4_000_000_000),
-    "research": Format(".zarr.zip", "application/zip", 4, 20_000_000_000),
-}
-"""The formats by name."""
 
 
 def estimate(selection: xr.Dataset, fmt: str = "zarr") -> int:
@@ -52,7 +28,7 @@ def estimate(selection: xr.Dataset, fmt: str = "zarr") -> int:
         If the format is unknown.
     """
     values = sum(array.size for array in writers.arrays(selection))
-    return values * _format(fmt).value_bytes
+    return values * of(fmt).value_bytes
 
 
 def write(
@@ -113,7 +89,7 @@ def check_size(selection: xr.Dataset, fmt: str, *, limit: int | None = None) -> 
     size = estimate(selection, fmt)
     if fmt == "research" and "features" not in selection:
         raise ValueError("the research layout holds features; embed the cube first, or take zarr")
-    most = _format(fmt).limit if limit is None else limit
+    most = of(fmt).limit if limit is None else limit
     if size == 0:
         raise ValueError("the selection is empty; choose an area, a period and channels with data")
     if size > most:
@@ -124,71 +100,49 @@ def check_size(selection: xr.Dataset, fmt: str, *, limit: int | None = None) -> 
     return size
 
 
-def stream(
-    selection: xr.Dataset,
-    fmt: str,
-    *,
-    name: str = "export",
-    limit: int | None = None,
-    folder: str | os.PathLike[str] | None = None,
-) -> tuple[str, str, Iterator[bytes]]:
-    """Write a selection to a temporary file and give its bytes piece by piece.
-
-    The file is written before this returns, so that all that can go wrong is told while an error
-    can still be answered; call it outside an event loop. The file is gone when the pieces are
-    used up, closed or forgotten.
+def save(ws: Workspace, order: Order, path: str | os.PathLike[str]) -> Path:
+    """Write what is asked for to a file, with its provenance.
 
     Parameters
     ----------
-    selection, fmt, limit
+    ws
+        The workspace with the cube.
+    order
+        What is asked for.
+    path
         As of `write`.
-    name
-        File name without suffix.
-    folder
-        Where the temporary file goes; the system's place by default.
-
-    Returns
-    -------
-    (filename, content_type, pieces)
-        `pieces` are of at most `PIECE` bytes.
 
     Raises
     ------
-    ValueError, OSError
-        As of `write`.
+    KeyError, ValueError, OSError
+        As of `ordered` and `write`.
     """
-    kept = tempfile.mkdtemp(prefix="export-", dir=folder)
-    try:
-        path = write(selection, Path(kept) / f"{name}{_format(fmt).suffix}", fmt, limit=limit)
-    except BaseException:
-        shutil.rmtree(kept, ignore_errors=True)
-        raise
-    pieces = _pieces(path, kept)
-    next(pieces)  # from here on, closing or forgetting them removes the file
-    zipped = path.suffix == ".zip"
-    return path.name, "application/zip" if zipped else _format(fmt).content_type, pieces
+    return write(ordered(ws, order), path, order.fmt)
 
 
-def _pieces(path: Path, folder: str) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            yield b""
-            while piece := file.read(PIECE):
-                yield piece
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def kept(ws: Workspace, order: Order) -> Path:
+    """Give the file of what is asked for, made unless it is still there from before.
+
+    It is kept for `KEEP_SECONDS` after its last use; call this outside an event loop.
+
+    Raises
+    ------
+    KeyError, ValueError, OSError
+        As of `ordered` and `write`.
+    """
+    name = f"{order.cube}{of(order.fmt).suffix}"
+    return keep(ws, key(ws, order), lambda folder: save(ws, order, folder / name))
 
 
-def _format(fmt: str) -> Format:
-    if fmt not in FORMATS:
-        raise ValueError(f"the format {fmt!r} is unknown; choose from {', '.join(FORMATS)}")
-    return FORMATS[fmt]
+def key(ws: Workspace, order: Order) -> str:
+    """Give the hash under which a file is kept."""
+    return order.digest(version_of(ws, order.cube))
 
 
 def _failure(error: OSError | RuntimeError, folder: Path) -> OSError:
     """Say in one sentence why a writer failed; NetCDF and GDAL do not give the error's number."""
     number = getattr(error, "errno", None)
-    if number in _FULL or shutil.disk_usage(folder).free < PIECE:
+    if number in _FULL or shutil.disk_usage(folder).free < 1 << 20:
         return OSError(
             errno.ENOSPC,
             "the disk is full; free some space or choose a smaller area, a shorter period or "

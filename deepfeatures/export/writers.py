@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,14 @@ import rasterio.windows
 import xarray as xr
 
 from deepfeatures import contract
+from deepfeatures.export import tables
+from deepfeatures.export.blocks import EDGE, arrays, cut
 
-BUDGET = 128 << 20
-"""Bytes of values that are held at once."""
 MAX_TIFF_BANDS = 120
 """Bands up to which a GeoTIFF is one file."""
 _CHUNK = (16, 256, 256)
-_TIFF_BLOCK = 128
-
-
-def arrays(ds: xr.Dataset) -> list[xr.DataArray]:
-    """Give the arrays (time, channel, y, x) of a selection."""
-    return [ds[variable] for variable, _ in contract.MAIN.values() if variable in ds]
+_CACHE = 64 << 20
+"""Bytes of blocks that GDAL holds; its own choice grows with the machine."""
 
 
 def plain(ds: xr.Dataset) -> xr.Dataset:
@@ -69,21 +64,6 @@ def _attribute(value: Any) -> Any:
     if value is None or isinstance(value, dict):
         return json.dumps(value)
     return value
-
-
-def _blocks(array: xr.DataArray, budget: int) -> Iterator[tuple[slice, slice]]:
-    """Cut time and rows into pieces of about `budget` bytes, along the chunks where there are."""
-    sizes = array.sizes
-    per_row = max(1, array.size // (sizes["time"] * sizes["y"])) * 4
-    dates = min(sizes["time"], array.chunksizes["time"][0] if array.chunks else 16)
-    rows = sizes["y"]
-    while rows > _TIFF_BLOCK and dates * rows * per_row > budget:
-        rows = -(-rows // 2)
-    rows = min(sizes["y"], -(-rows // _TIFF_BLOCK) * _TIFF_BLOCK)
-    dates = max(1, min(dates, budget // (rows * per_row)))
-    for t in range(0, sizes["time"], dates):
-        for y in range(0, sizes["y"], rows):
-            yield slice(t, min(t + dates, sizes["time"])), slice(y, min(y + rows, sizes["y"]))
 
 
 def _chunks(array: xr.DataArray) -> tuple[int, ...]:
@@ -141,11 +121,22 @@ def tiff_bands(ds: xr.Dataset) -> int:
 
 def _geotiff(ds: xr.Dataset, path: Path) -> None:
     if tiff_bands(ds) <= MAX_TIFF_BANDS:
-        _cogs(ds, [path])
-        return
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+            _cogs(ds, [path])
+    else:
+        _dated(ds, path)
+
+
+def _dated(ds: xr.Dataset, path: Path) -> None:
+    """Write a zip with one COG per date."""
     days = _days(ds)
     dates = max(array.chunksizes["time"][0] if array.chunks else 1 for array in arrays(ds))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=_CACHE),
+        zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        if origin := ds.attrs.get("provenance"):
+            archive.writestr(zipfile.ZipInfo("provenance.json"), str(origin))
         for first in range(0, len(days), dates):  # as many as are decoded together anyway
             part = slice(first, min(first + dates, len(days)))
             files = [path.with_name(f"{day}.tif") for day in days[part]]
@@ -183,7 +174,7 @@ def _cogs(ds: xr.Dataset, paths: list[Path]) -> None:
                 file, "w", driver="GTiff", dtype="float32", nodata=np.nan, tiled=True,
                 height=box.shape[0], width=box.shape[1], count=each, interleave="band",
                 crs=contract.crs(ds).to_wkt(), transform=box.affine, bigtiff="IF_SAFER",
-                blockxsize=_TIFF_BLOCK, blockysize=_TIFF_BLOCK,
+                blockxsize=EDGE, blockysize=EDGE,
             ))
             for file in plain
         ]  # fmt: skip
@@ -199,7 +190,7 @@ def _cogs(ds: xr.Dataset, paths: list[Path]) -> None:
     for file, path in zip(plain, paths, strict=True):
         rasterio.shutil.copy(
             file, path, driver="COG", compress="DEFLATE", predictor="YES",
-            blocksize=_TIFF_BLOCK, overview_resampling="NEAREST", bigtiff="IF_SAFER",
+            blocksize=EDGE, overview_resampling="NEAREST", bigtiff="IF_SAFER",
         )  # fmt: skip
         file.unlink()
 
@@ -209,7 +200,7 @@ def _fill(layers: list[xr.DataArray], targets: list[Any], each: int) -> None:
     per_date = sum(array.shape[1] for array in layers)
     first = 0
     for array in layers:
-        for t, y in _blocks(array, BUDGET):
+        for t, y in cut(array):
             values = array.isel(time=t, y=y).values.astype(np.float32)
             window = rasterio.windows.Window(0, y.start, values.shape[-1], values.shape[-2])
             for at, stack in enumerate(values, t.start):
@@ -219,53 +210,13 @@ def _fill(layers: list[xr.DataArray], targets: list[Any], each: int) -> None:
         first += array.shape[1]
 
 
-def _csv(ds: xr.Dataset, path: Path) -> None:
-    pixels, rows = np.empty((0, 0), object), slice(0)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for key, value in {**ds.attrs, "crs": str(contract.crs(ds))}.items():
-            file.write(f"# {key}: {' '.join(str(value).split())}\n")
-        file.write("time,channel,x,y,lon,lat,value,valid\n")
-        for array in arrays(ds):
-            for t, y in _blocks(array, BUDGET // 16):  # text takes more room than numbers
-                if y != rows:
-                    pixels, rows = _pixels(ds.isel(y=y)), y
-                usable = ds["valid"].isel(time=t, y=y).values.astype(str)
-                for text in _rows(array.isel(time=t, y=y), pixels, usable):
-                    file.write(text)
-
-
-def _pixels(ds: xr.Dataset) -> np.ndarray:
-    """Give the columns that say where a pixel is, ready to write: text (y, x)."""
-    x, y = np.meshgrid(ds["x"].values, ds["y"].values)
-    lon, lat = pyproj.Transformer.from_crs(
-        contract.crs(ds).to_wkt(), "EPSG:4326", always_xy=True
-    ).transform(x, y)
-    columns = zip(x.flat, y.flat, lon.flat, lat.flat, strict=True)
-    texts = [f"{a:.12g},{b:.12g},{c:.7f},{d:.7f}" for a, b, c, d in columns]
-    return np.array(texts, object).reshape(x.shape)
-
-
-def _rows(block: xr.DataArray, pixels: np.ndarray, usable: np.ndarray) -> Iterator[str]:
-    """Give the lines of a block, one text per date and channel."""
-    values = block.values
-    times = np.datetime_as_string(block["time"].values, unit="s")
-    channels = block[block.dims[1]].values
-    for (t, time), (c, channel) in itertools.product(enumerate(times), enumerate(channels)):
-        there = np.isfinite(values[t, c])
-        # equal numbers are turned into text once: stored values are whole steps, so many are equal
-        numbers, which = np.unique(values[t, c][there], return_inverse=True)
-        texts = numbers.astype(str).astype(object)[which]
-        columns = zip(pixels[there], texts, usable[t][there], strict=True)
-        yield "".join(
-            [f"{time},{channel},{pixel},{text},{mask}\n" for pixel, text, mask in columns]
-        )
-
-
 WRITERS: dict[str, Callable[[xr.Dataset, Path], None]] = {
     "zarr": _zarr,
     "netcdf": _netcdf,
     "geotiff": _geotiff,
-    "csv": _csv,
+    "geotiff-dates": _dated,
+    "csv": tables.csv,
+    "parquet": tables.parquet,
     "research": _research,
 }
 """Format -> the function that writes a plain selection to a file."""

@@ -19,7 +19,7 @@ from deepfeatures.serve import gate
 from deepfeatures.serve.areas import Area, Areas
 from deepfeatures.serve.base import Base, Context, Pool, Refusal, cube
 from deepfeatures.serve.cubes import Cube, Cubes, Health
-from deepfeatures.serve.exports import Export
+from deepfeatures.serve.exports import Export, Kept
 from deepfeatures.serve.find import Find, FoundTile, Polygons
 from deepfeatures.serve.jobs import Job, Jobs, Log, Retry
 from deepfeatures.serve.limits import SHARED, Allowed, Limits
@@ -109,6 +109,7 @@ def routes(
         (rf"/api/cubes/{name}/(similar|groups|classify|change)", Find),
         (rf"/api/cubes/{name}/polygons", Polygons),
         (rf"/tiles/{name}/found/([^/]+)/([^/]+)/([^/]+)/([^/]+)\.png", FoundTile),
+        (rf"/api/exports/{name}/{name}", Kept),
         (r"/api/indices", Indices),
         (r"/api/indices/check", Check),
         (r"/api/jobs", Jobs),

@@ -1,18 +1,16 @@
-"""Streamed exports: a file is sent while it is made, and never held in memory."""
+"""Exports: a file is made once, kept for a while, and sent whole or in part."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-import xarray as xr
-from tornado.iostream import StreamClosedError
+from shapely.geometry.base import BaseGeometry
 
-from deepfeatures import aoi, export, store
-from deepfeatures.serve.base import Base, Context, Refusal
-
-_log = logging.getLogger(__name__)
+from deepfeatures import aoi, export
+from deepfeatures.serve import sending
+from deepfeatures.serve.base import Base, Refusal
 
 
 class Export(Base):
@@ -20,75 +18,97 @@ class Export(Base):
 
     async def get(self, name: str) -> None:
         """Send a selection by ``format``, ``bbox``, ``start``, ``end``, ``channels``."""
-        await self._send(name, {"bbox": self._box()})
+        await self._send(self._order(name, bbox=box(self)))
 
-    head = get
+    async def head(self, name: str) -> None:
+        """Say of what type it will be, and how large it is if it is there already."""
+        order = self._order(name, bbox=box(self))
+        kind, path = await self.slow(self._look, order)
+        if path is not None:
+            await sending.send(self, path, kind)
+            return
+        self.set_header("Content-Type", kind)
+        self.set_header("Accept-Ranges", "bytes")
+        self.finish()
 
     async def posted(self, body: dict[str, Any], *path: str) -> None:
         """Send the selection inside the polygon (GeoJSON) in the body."""
         area = aoi.from_geojson(body)
-        found: dict[str, Any] = {"geometry": area.geometry}
-        found |= {key: str(day) for key in ("start", "end") if (day := getattr(area, key))}
-        await self._send(path[0], found)
+        start, end = ("" if day is None else str(day) for day in (area.start, area.end))
+        order = self._order(path[0], geometry=area.geometry, start=start, end=end)
+        await self._send(order)
 
-    def _box(self) -> tuple[float, ...] | None:
-        parts = self.names("bbox")
-        if parts is None:
-            return None
-        try:
-            west, south, east, north = (float(part) for part in parts)
-        except ValueError:
-            raise ValueError(
-                f"bbox={self.text('bbox')[:80]!r} is no box; give west,south,east,north in degrees"
-            ) from None
-        if not (west < east and south < north):  # also refuses NaN
-            raise ValueError(
-                f"bbox={self.text('bbox')[:80]!r} is empty; give west,south,east,north in degrees"
-            )
-        return west, south, east, north
+    def _order(
+        self,
+        name: str,
+        *,
+        bbox: tuple[float, ...] | None = None,
+        geometry: BaseGeometry | None = None,
+        start: str = "",
+        end: str = "",
+    ) -> export.Order:
+        return export.Order(
+            name,
+            self.text("format", "netcdf"),
+            bbox=bbox,
+            geometry=geometry,
+            start=self.text("start", start),
+            end=self.text("end", end),
+            channels=tuple(self.names("channels") or ()),
+        )
 
-    async def _send(self, name: str, place: dict[str, Any]) -> None:
-        period = {key: self.text(key) for key in ("start", "end") if self.text(key)}
-        wanted = place | period | {"channels": self.names("channels")}
-        form = self.text("format", "netcdf")
-        if self.request.method == "HEAD":
-            self.set_header(
-                "Content-Type", await self.slow(_look, self.context, name, form, wanted)
-            )
-            self.finish()
+    def _look(self, order: export.Order) -> tuple[str, Path | None]:
+        self.context.cube(order.cube)
+        export.check_size(export.ordered(self.context.ws, order), order.fmt)
+        found = export.find(self.context.ws, export.key(self.context.ws, order))
+        kind = export.content_type(found) if found else export.FORMATS[order.fmt].content_type
+        return kind, found
+
+    async def _send(self, order: export.Order) -> None:
+        path = await self.slow(self._make, order)
+        kind = export.content_type(path)
+        if "application/json" not in self.request.headers.get("Accept", ""):
+            await sending.send(self, path, kind)
             return
-        filename, kind, pieces = await self.slow(_begin, self.context, name, form, wanted)
-        try:
-            self.set_header("Content-Type", kind)
-            self.set_header("Content-Disposition", f'attachment; filename="{filename}"')
-            self.set_header("Cache-Control", "no-store")
-            while piece := await self.context.quick.run(next, pieces, b""):
-                self.write(piece)
-                await self.flush()
-            self.finish()
-        except StreamClosedError:
-            _log.info("the client left during the export of %s", name)
-        except (OSError, Refusal):
-            if not self._headers_written:
-                raise
-            _log.exception("the export of %s failed on its way", name)
-            # A cut connection tells the client that the file is not whole; an end would not.
-            self.request.connection.close()  # type: ignore[union-attr]
-        finally:
-            self.context.quick.start(pieces.close)  # the temporary file goes with it
+        href = f"/api/exports/{path.parent.name}/{quote(path.name)}"
+        size = await self.quick(lambda: path.stat().st_size)
+        self.set_header("Location", href)
+        self.answer({"href": href, "bytes": size, "type": kind}, 201)
+
+    def _make(self, order: export.Order) -> Path:
+        self.context.cube(order.cube)  # says in other words what is missing
+        return export.kept(self.context.ws, order)
 
 
-def _look(context: Context, name: str, form: str, wanted: dict[str, Any]) -> str:
-    export.check_size(_select(context, name, wanted), form)
-    return export.FORMATS[form].content_type
+class Kept(Base):
+    """``/api/exports/{key}/{filename}``."""
+
+    async def get(self, key: str, filename: str) -> None:
+        """Send a file that was made before and is still kept."""
+        path = await self.quick(export.find, self.context.ws, key)
+        if path is None or path.name != filename:
+            raise Refusal(404, "the file is not kept any more; ask for it again")
+        await sending.send(self, path, export.content_type(path))
+
+    head = get
 
 
-def _begin(
-    context: Context, name: str, form: str, wanted: dict[str, Any]
-) -> tuple[str, str, Generator[bytes, None, None]]:
-    filename, kind, pieces = export.stream(_select(context, name, wanted), form, name=name)
-    return filename, kind, cast("Generator[bytes, None, None]", pieces)
+def box(handler: Base) -> tuple[float, ...] | None:
+    """Read ``bbox`` from the query.
 
-
-def _select(context: Context, name: str, wanted: dict[str, Any]) -> xr.Dataset:
-    return export.select(store.open(context.cube(name).url), **wanted)
+    Raises
+    ------
+    ValueError
+        If it is no box.
+    """
+    parts = handler.names("bbox")
+    if parts is None:
+        return None
+    shown = repr(handler.text("bbox")[:80])
+    try:
+        west, south, east, north = (float(part) for part in parts)
+    except ValueError:
+        raise ValueError(f"bbox={shown} is no box; give west,south,east,north in degrees") from None
+    if not (west < east and south < north):  # also refuses NaN
+        raise ValueError(f"bbox={shown} is empty; give west,south,east,north in degrees")
+    return west, south, east, north
