@@ -406,11 +406,11 @@ def test_parquet_is_a_geoparquet_table_with_a_row_per_value(
 def test_memory_does_not_grow_with_dates(
     fmt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "BUDGET", 1 << 20)
+    monkeypatch.setattr(blocks, "BUDGET", 8 << 20)
     peaks = []
     for times in (64, 192):  # 64 dates are decoded together
         url = str(tmp_path / f"{times}.zarr")
-        ds = bands_cube(times=64, height=48, width=48, bands=("B04",))
+        ds = bands_cube(times=64, height=32, width=32, bands=("B04",))
         later = [ds.assign_coords(time=ds["time"] + np.timedelta64(k * 500, "D")) for k in range(3)]
         store.write(
             xr.concat(
