@@ -10,10 +10,11 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import data, sections, style
+from app import data, reads_find, sections, style
 from app.state import LINKED, State
 from app.views.dates import DatesView
 from app.views.export import ExportView
+from app.views.find import FindView
 from app.views.jobs import JobsView
 from app.views.latent import LatentView
 from app.views.layer import LayerView
@@ -66,15 +67,16 @@ def page(state: State) -> pmui.Page:
         suggest=partial(data.limits, state.ws),
         reachable=partial(data.reachable, style.BASEMAP),
     )
+    chart = MapView(state=state)
     main = pn.Row(
-        _left(state, layer),
+        _left(state, layer, chart),
         _right(state),
         css_classes=["panes"],
         stylesheets=[style.CSS],
         margin=0,
         sizing_mode="stretch_both",
     )
-    sidebar = sections.folded(_sections(state, layer), ["Map", "Area and features"])
+    sidebar = sections.folded(_sections(state, layer, chart), ["Map", "Area and features"])
     made = _page([sidebar], [main], [_origin(state)])
     if on_phone():
         made.sidebar_open = False
@@ -82,20 +84,27 @@ def page(state: State) -> pmui.Page:
     return made
 
 
-def _sections(state: State, layer: LayerView) -> dict[str, sections.Make]:
+def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, sections.Make]:
     """Give what stands at the side: heading to what makes the part below it."""
     ws = state.ws
     return {
         "Map": lambda: layer,
         "Area and features": lambda: JobsView(state=state, read=partial(data.cubes, ws)),
+        "Find": lambda: FindView(
+            state=state,
+            chart=chart.figure,
+            ask=partial(reads_find.ask, ws),
+            save=partial(reads_find.save, ws),
+            shares=partial(data.shares, ws),
+        ),
         "Export": lambda: ExportView(state=state, size=partial(data.export_size, ws)),
     }
 
 
-def _left(state: State, layer: LayerView) -> pn.viewable.Viewable:
+def _left(state: State, layer: LayerView, chart: MapView) -> pn.viewable.Viewable:
     times = DatesView(state=state, read=partial(data.shares, state.ws))
     return _column(
-        _stack(state, MapView(state=state), layer.ramp),
+        _stack(state, chart, layer.ramp),
         _column(times, name="card times", sizing_mode="stretch_width"),
         name="left",
     )

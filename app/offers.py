@@ -24,7 +24,7 @@ DOMAINS = {
 }
 """Domain of an index of the catalogue to its heading, in the order of the groups."""
 
-STORED = {"bands": "Bands", "features": "Features", "index": "Indices"}
+STORED = {"bands": "Bands", "features": "Features", "index": "Indices", "layer": "Result"}
 """Kind of a cube to the heading of what is stored in it."""
 
 FAVOURITES = ("NDVI", "kNDVI", "EVI", "NDMI", "NDRE", "NIRv", "NBR", "NDWI", "BSI", "CIRE")

@@ -86,10 +86,18 @@ class State(param.Parameterized):
     @property
     def source(self) -> str:
         """Name of the band cube that the cube on the map is or was made from, or empty."""
-        if self.info.get("kind") != "features":
-            return self.cube
-        made_from = [name for name in self.cubes if made(self.info, self.cubes[name])]
+        info = self.whole
+        if info.get("kind") != "features":
+            return str(info.get("name", ""))
+        made_from = [name for name in self.cubes if made(info, self.cubes[name])]
         return (made_from or [""])[0]
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """Description of the cube on the map or, of a saved result, of the cube it is of."""
+        if self.info.get("kind") != "layer":
+            return self.info
+        return self.cubes.get(str(self.info["attrs"].get("source_cube")), self.info)
 
     @property
     def point(self) -> tuple[float, float] | None:
@@ -98,9 +106,10 @@ class State(param.Parameterized):
 
     def partners(self) -> list[str]:
         """Names of the feature cubes that were made from the band cube shown, newest last."""
-        if self.info.get("kind") == "features":
-            return [self.cube]
-        return [name for name, info in self.cubes.items() if made(info, self.info)]
+        whole = self.whole
+        if whole.get("kind") == "features":
+            return [str(whole["name"])]
+        return [name for name, info in self.cubes.items() if made(info, whole)]
 
     def pictures(self, name: str = "") -> dict[str, str]:
         """Colour pictures that a cube has the channels for: label to channels."""

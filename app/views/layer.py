@@ -27,6 +27,20 @@ def look(text: str, bands: list[str]) -> indices.Index | about.Mistake:
         return about.Mistake(text, errors.sentence(error))
 
 
+def classes(info: dict[str, Any]) -> str:
+    """Write the legend of a saved layer of classes; empty for any other cube."""
+    names = info.get("attrs", {}).get("classes") if info.get("kind") == "layer" else None
+    if not isinstance(names, list):
+        return ""
+    square = "display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px"
+    rows = "".join(
+        f'<div role="listitem"><i style="{square};background:{render.class_colour(code)}"></i>'
+        f"{escape(str(name))}</div>"
+        for code, name in enumerate(names, 1)
+    )
+    return f'<div class="legend" role="list">{rows}</div>'
+
+
 def legend(show: str, cmap: str, limits: tuple[float, float] | None) -> str:
     """Write the colour bar of a single channel as HTML; empty for a colour picture."""
     if "," in show or limits is None:
@@ -113,7 +127,7 @@ class LayerView(pn.viewable.Viewer):
             self._options, ["cube", "cubes", "show", "features", "over", "cmap", "own", "chosen"]
         )
         state.param.watch(self._ask, ["cube", "show"])
-        state.param.watch(self._range, ["limits", "cmap", "show"])
+        state.param.watch(self._range, ["limits", "cmap", "show", "cube"])
         self._options()
         self._ask()
         work.run(self.reachable, then=self._reached, failed=lambda _: None)
@@ -146,7 +160,7 @@ class LayerView(pn.viewable.Viewer):
                 self.show.groups = found
             self.show.value = state.show
         self.cmap.value = state.cmap
-        self.single.visible = "," not in state.show
+        self.single.visible = "," not in state.show and not classes(state.info)
         self._describe()
 
     def _describe(self) -> None:
@@ -212,7 +226,8 @@ class LayerView(pn.viewable.Viewer):
             self.writing = True  # one end after the other: the pair between is nobody's wish
             self.low.value, self.high.value = limits
             self.writing = False
-        self.ramp.object = legend(self.state.show, self.state.cmap, limits)
+        named = classes(self.state.info)
+        self.ramp.object = named or legend(self.state.show, self.state.cmap, limits)
 
     def _typed(self, *_: Any) -> None:
         low, high = self.low.value, self.high.value
