@@ -19,6 +19,7 @@ from app.views.jobs import JobsView
 from app.views.latent import LatentView
 from app.views.layer import LayerView
 from app.views.map import MapView
+from app.views.meaning import MeaningView
 from app.views.timeseries import SeriesView
 from deepfeatures.settings import Workspace
 
@@ -118,6 +119,7 @@ def _right(state: State) -> pn.viewable.Viewable:
     }
     features: dict[str, sections.Make] = {
         "Latent space": lambda: LatentView(state=state),
+        "Meaning": lambda: MeaningView(state=state),
     }
     return _column(
         sections.either(through_time, label="A pixel through time", name="card series"),

@@ -89,8 +89,7 @@ class State(param.Parameterized):
         info = self.whole
         if info.get("kind") != "features":
             return str(info.get("name", ""))
-        made_from = [name for name in self.cubes if made(info, self.cubes[name])]
-        return (made_from or [""])[0]
+        return origin(self.cubes, str(info["name"]))
 
     @property
     def whole(self) -> dict[str, Any]:
@@ -165,6 +164,12 @@ def made(info: dict[str, Any], source: dict[str, Any]) -> bool:
     kinds = info.get("kind"), source.get("kind")
     origin = info.get("attrs", {}).get("source_cube")
     return kinds == ("features", "bands") and origin in (source["name"], source["title"])
+
+
+def origin(cubes: dict[str, dict[str, Any]], features: str) -> str:
+    """Name the band cube that a feature cube was made from; empty if it is not there."""
+    info = cubes.get(features, {})
+    return next((name for name, one in cubes.items() if made(info, one)), "")
 
 
 def nearest(days: list[str], day: str) -> str:

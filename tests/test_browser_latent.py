@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import shapely
-from browser import PATIENCE, Watched, watched
+from browser import FRAME, PATIENCE, Watched, watched
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
@@ -36,6 +36,7 @@ def test_the_latent_space(chromium: Browser, address: str, demo_copy: Path, shot
         lassoes(seen, ws)
         areas(seen, ws)
         years(seen)
+        meanings(seen, ws)
         assert seen.errors == []
 
 
@@ -154,3 +155,36 @@ def years(seen: Watched) -> None:
     )
     expect(page.get_by_text("the mean of the area")).to_be_visible()
     seen.shot("6-mean")
+
+
+def meanings(seen: Watched, ws: Workspace) -> None:
+    page = seen.page
+    page.get_by_role("button", name="Meaning", exact=True).click()
+    expect(page.get_by_text("Click a bar")).to_be_visible()
+    bars = seen.data("meaning-bars")
+    features, bands = (
+        reading.open(catalogue.url(ws, name), name) for name in ("demo-features", "demo")
+    )
+    known = space.meaning(features, bands)
+    values = dict(zip(known.names, known.pearson[0], strict=True))
+    assert len(bars["name"]) == 20
+    np.testing.assert_allclose(bars["value"], [values[name] for name in bars["name"]], atol=1e-6)
+    weakest = min(abs(value) for value in bars["value"])
+    assert all(abs(values[name]) <= weakest + 1e-6 for name in set(values) - set(bars["name"]))
+    seen.shot("7-meaning")
+    channel = bars["name"][3]
+    y = 20 - 3 - 0.5  # bars stand on the numbers from 0.5 upwards, the strongest at the top
+    with page.expect_response(lambda one: f"channel={channel}&" in one.url + "&"):
+        page.mouse.click(*factor_place(seen, bars["value"][3] / 2, y))
+    expect(page.get_by_role("combobox", name="Show")).to_have_value(channel)
+    seen.shot("8-on-the-map")
+
+
+def factor_place(seen: Watched, x: float, y: float) -> tuple[float, float]:
+    """Give the place on the screen of a point between the bars of the figure of the meaning."""
+    at = seen.page.evaluate(FRAME, "meaning")
+    right = (x - at["x0"]) / (at["x1"] - at["x0"])
+    return (
+        at["left"] + right * (at["right"] - at["left"]),
+        at["bottom"] - y / 20 * (at["bottom"] - at["top"]),
+    )

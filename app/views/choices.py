@@ -10,7 +10,7 @@ import param
 
 from app import offers
 from app.fields import Picker
-from app.state import State
+from app.state import State, origin
 from deepfeatures import space
 
 WAYS = [
@@ -34,14 +34,7 @@ class Choices(param.Parameterized):
     @property
     def source(self) -> str:
         """Band cube that the features were made from, or empty."""
-        info = self.state.cubes.get(self.state.features, {})
-        names = [
-            name
-            for name, one in self.state.cubes.items()
-            if one["kind"] == "bands"
-            and info.get("attrs", {}).get("source_cube") in (name, one["title"])
-        ]
-        return (names or [""])[0]
+        return origin(self.state.cubes, self.state.features)
 
     def groups(self) -> offers.Groups:
         """Give what can colour the points."""
