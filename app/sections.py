@@ -109,7 +109,12 @@ def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Colum
     if len(titles) == 1:
         return _alone(titles[0], made[titles[0]], name)
     choice = pmui.RadioButtonGroup(
-        options=titles, value=titles[0], size="small", description=label, margin=(0, 0, 4, 0)
+        options=titles,
+        value=titles[0],
+        size="small",
+        description=label,
+        margin=(0, 0, 4, 0),
+        sx={"& .MuiToggleButton-root": {"whiteSpace": "nowrap"}},
     )
     place = pn.Column(sizing_mode="stretch_both", margin=0)
 

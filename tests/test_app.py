@@ -255,6 +255,40 @@ def test_a_year_of_a_pixel_leaves_out_gaps_and_other_years() -> None:
     assert found["color"] == [style.MONTHS[0], style.MONTHS[7]]
 
 
+def test_years_lie_over_one_another_in_a_colour_each() -> None:
+    times = np.array(["2020-05-01", "2020-08-01", "2021-05-01", "2021-06-01"], "datetime64[s]")
+    scores = np.array([[0, 0], [1, 1], [2, 2], [np.nan, 3]], float)
+    dots, colors = cloud.paths(times, scores)
+    assert dots["day"] == ["2020-05-01", "2020-08-01", "2021-05-01"]
+    assert dots["color"] == [style.SERIES[0], style.SERIES[0], style.SERIES[1]]
+    assert colors == {"2020": style.SERIES[0], "2021": style.SERIES[1]}
+    lines = cloud.lines(dots)
+    assert lines["xs"] == [[0, 1], [2]]
+    assert lines["color"] == list(colors.values())
+    assert cloud.years(colors).count("<span>") == 2
+
+
+@pytest.mark.parametrize("name", ["month", "place", "F01"])
+def test_points_take_the_colour_of_what_they_are(name: str) -> None:
+    """Two points far apart, of other classes or values, have colours of their own in between."""
+    scores = np.array([[-0.5, 0.0]] * 3 + [[0.5, 0.0]] * 3)
+    shown = ((-1.0, 1.0), (-1.0, 1.0))
+    low_high = np.array([0, 0, 0, 1, 1, 1])
+    shades = {
+        "month": cloud.Shade("month", low_high * 6, style.MONTH_NAMES),
+        "place": cloud.Shade("place", np.stack([low_high, low_high], axis=1)),
+        "F01": cloud.Shade("F01", low_high.astype(float)),
+    }
+    image = cloud.cloud(scores, shown, shades[name])
+    left, right = (half[half != 0] for half in np.split(image, 2, axis=1))
+    assert len(set(left.tolist())) == len(set(right.tolist())) == 1
+    assert left[0] != right[0]
+    assert cloud.legend(shades[name])
+    if name == "month":
+        colour = "#" + bytes(left[:1].view(np.uint8)[:3]).hex()
+        assert colour == style.MONTHS[0]
+
+
 def test_the_area_asks_before_it_costs(state: State) -> None:
     view = jobs.JobsView(state=state, read=lambda: data.cubes(state.ws))
     assert view.model.value == "optical"

@@ -43,7 +43,7 @@ def test_the_latent_space(chromium: Browser, address: str, demo_copy: Path, shot
 def colours(seen: Watched) -> None:
     page = seen.page
     seen.shot("1-density")
-    page.get_by_role("button", name="Colours", exact=True).click()
+    page.get_by_role("button", name="Options", exact=True).click()
     for number, (choice, legend) in enumerate(
         {"Month": "Jul", "Place": "lighter to the south", "NDVI": "Mean NDVI"}.items()
     ):

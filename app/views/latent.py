@@ -119,7 +119,7 @@ class LatentView(pn.viewable.Viewer):
             description="What dragging does in the latent space",
         )  # fmt: skip
         text = {"size": "small", "variant": "text", "margin": 0}
-        self.more = pmui.Button(label="Colours", icon="palette", **text)
+        self.more = pmui.Button(label="Options", icon="tune", **text)
         self.clear = pmui.Button(label="Clear", icon="close", disabled=True, **text)
         html = {"margin": 0, "sizing_mode": "stretch_width", "stylesheets": [style.CSS]}
         self.note = pn.pane.HTML("", **html)

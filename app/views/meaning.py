@@ -63,8 +63,8 @@ class MeaningView(pn.viewable.Viewer):
             label="Feature", options=[], size="small", width=110, margin=(4, 0)
         )
         self.ranks = pmui.RadioButtonGroup(
-            options={"Values (Pearson)": False, "Ranks (Spearman)": True}, value=False,
-            size="small", margin=(8, 0), description="What is correlated",
+            options={"Pearson": False, "Spearman": True}, value=False,
+            size="small", margin=(8, 0), description="Correlation of values or of ranks",
         )  # fmt: skip
         self.note = pn.pane.HTML("", margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS])
         self._figure()
@@ -76,7 +76,8 @@ class MeaningView(pn.viewable.Viewer):
     def _figure(self) -> None:
         fig = style.plain(
             tools="", name="meaning", x_range=Range1d(-1, 1), y_range=FactorRange(),
-            x_axis_label="Correlation",
+            x_axis_label="Correlation", x_axis_location="above", height=16 * STRONGEST + 50,
+            sizing_mode="stretch_width",
         )  # fmt: skip
         drawn = fig.hbar(
             y="name", right="value", left=0, height=0.8, color="color", source=self.bars,
@@ -127,8 +128,8 @@ class MeaningView(pn.viewable.Viewer):
             return
         self._draw(bars(found, feature, self.ranks.value))
         self._say(
-            f"The strongest of {len(found.names)} bands and indices, at {found.count:,} pixels and "
-            "dates. Click a bar to see it on the map."
+            f"Strongest of {len(found.names)} over {found.count:,} pixels and dates. "
+            "Click a bar to map it."
         )
 
     def _draw(self, data: Bars) -> None:
@@ -146,6 +147,9 @@ class MeaningView(pn.viewable.Viewer):
             pn.FlexBox(self.feature, self.ranks, gap="2px 10px", margin=0, align_items="center",
                        sizing_mode="stretch_width"),
             self.note,
-            pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", margin=0),
+            pn.Column(
+                pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", margin=0),
+                scroll="y-auto", sizing_mode="stretch_both", margin=0,
+            ),
             sizing_mode="stretch_both", margin=0, min_height=280,
         )  # fmt: skip
