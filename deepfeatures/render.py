@@ -145,8 +145,29 @@ def plan(grid: Grid, z: int, x: int, y: int, levels: tuple[int, ...] = (1,)) -> 
     ValueError
         If there is no such tile.
     """
-    west, south, east, north = tile_bounds(z, x, y)
-    pixel = (east - west) / TILE
+    west, _, east, north = tile_bounds(z, x, y)
+    return window(grid, west, north, (east - west) / TILE, levels)
+
+
+def window(
+    grid: Grid, west: float, north: float, pixel: float, levels: tuple[int, ...] = (1,)
+) -> Window | None:
+    """Tell which window of which overview level a square of `TILE` pixels anywhere shows.
+
+    Parameters
+    ----------
+    grid, levels
+        As of `plan`.
+    west, north
+        Corner of the square in EPSG:3857 [m].
+    pixel
+        Edge of one of its pixels [m].
+
+    Returns
+    -------
+    Window or None
+        None if no pixel of the square lies in the grid.
+    """
     left, bottom, right, top = bounds(grid)
     c0, c1 = _span((left - west) / pixel, (right - west) / pixel)
     r0, r1 = _span((north - top) / pixel, (north - bottom) / pixel)

@@ -24,6 +24,7 @@ from deepfeatures.serve.find import Find, FoundTile, Polygons
 from deepfeatures.serve.jobs import Job, Jobs, Log, Retry
 from deepfeatures.serve.limits import SHARED, Allowed, Limits
 from deepfeatures.serve.metrics import Meter, Metrics
+from deepfeatures.serve.pictures import Animation, Picture, Span, View, animate
 from deepfeatures.serve.series import Series, Transect
 from deepfeatures.serve.spectral import Check, Indices
 from deepfeatures.serve.tiles import SELECTIONS, Legend, Style, Tile, picture
@@ -35,7 +36,10 @@ __all__ = [
     "SHARED",
     "Allowed",
     "Meter",
+    "Span",
     "Style",
+    "View",
+    "animate",
     "cube",
     "guard",
     "picture",
@@ -110,6 +114,8 @@ def routes(
         (rf"/api/cubes/{name}/polygons", Polygons),
         (rf"/tiles/{name}/found/([^/]+)/([^/]+)/([^/]+)/([^/]+)\.png", FoundTile),
         (rf"/api/exports/{name}/{name}", Kept),
+        (rf"/api/cubes/{name}/picture\.png", Picture),
+        (rf"/api/cubes/{name}/animation\.(gif|mp4)", Animation),
         (r"/api/indices", Indices),
         (r"/api/indices/check", Check),
         (r"/api/jobs", Jobs),

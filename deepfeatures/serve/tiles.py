@@ -108,7 +108,7 @@ def picture(
     Refusal
         404 if the selection is not known (any more).
     """
-    _check(cube, style)
+    check(cube, style)
     if style.selection:
         return _marks(cube, style, z, x, y)
     t = reading.step(cube, style.time)
@@ -124,7 +124,29 @@ def picture(
     return render.palette_png(render.gather(window, layers[0]), table)
 
 
-def _check(cube: reading.OpenCube, style: Style) -> None:
+def painted(
+    cube: reading.OpenCube, style: Style, t: int, window: render.Window
+) -> NDArray[np.uint8]:
+    """Give colours and opacity (256, 256, 4) of a square, the same as those of a map tile."""
+    layers = _codes(cube, style, t, style.channels or cube.channels[:1], window)
+    if len(layers) == 3:
+        packed = render.gather(window, render.composite(*layers))
+        image = packed.view(np.uint8).reshape(*packed.shape, 4).copy()
+        image[..., 3] = np.where(packed != 0, 255, 0)
+        return image
+    codes = render.gather(window, layers[0])
+    table = render.class_colours() if cube.classes else render.colours(style.cmap)
+    return np.dstack([table[codes], np.where(codes > 0, 255, 0).astype(np.uint8)])
+
+
+def check(cube: reading.OpenCube, style: Style) -> None:
+    """Refuse what the cube can not be drawn as.
+
+    Raises
+    ------
+    ValueError
+        If channel, range or colour map is wrong.
+    """
     reading.checked(cube, style.channels)
     render.colours(style.cmap)
     if style.vmin is not None and style.vmax is not None and style.vmin >= style.vmax:
@@ -218,7 +240,7 @@ class Tile(Base):
     async def get(self, name: str, z: str, x: str, y: str) -> None:
         """Send a map tile; 204 outside the cube, 304 if the client has it."""
         numbers = [_whole(part) for part in (z, x, y)]
-        style = self.style()
+        style = asked(self)
         rgb = len(style.channels) == 3 and not style.selection
         webp = rgb and "image/webp" in self.request.headers.get("Accept", "")
         self.set_header("Vary", "Accept")
@@ -254,26 +276,27 @@ class Tile(Base):
 
     head = get
 
-    def style(self) -> Style:
-        """Read the style from the query.
 
-        Raises
-        ------
-        ValueError
-            If ``rgb`` does not name three channels, or a number is none.
-        """
-        channel, rgb = self.text("channel"), self.names("rgb")
-        if rgb is not None and (len(rgb) != 3 or channel):
-            raise ValueError("give either 'channel', or 'rgb' with three channels: rgb=B04,B03,B02")
-        return Style(
-            time=self.text("time"),
-            channels=tuple(rgb) if rgb else (channel,) if channel else (),
-            vmin=self.number("vmin"),
-            vmax=self.number("vmax"),
-            cmap=self.text("cmap", Style.cmap),
-            masked=self.text("masked") in ("1", "true"),
-            selection=self.text("selection"),
-        )
+def asked(handler: Base) -> Style:
+    """Read the style from the query.
+
+    Raises
+    ------
+    ValueError
+        If ``rgb`` does not name three channels, or a number is none.
+    """
+    channel, rgb = handler.text("channel"), handler.names("rgb")
+    if rgb is not None and (len(rgb) != 3 or channel):
+        raise ValueError("give either 'channel', or 'rgb' with three channels: rgb=B04,B03,B02")
+    return Style(
+        time=handler.text("time"),
+        channels=tuple(rgb) if rgb else (channel,) if channel else (),
+        vmin=handler.number("vmin"),
+        vmax=handler.number("vmax"),
+        cmap=handler.text("cmap", Style.cmap),
+        masked=handler.text("masked") in ("1", "true"),
+        selection=handler.text("selection"),
+    )
 
 
 class Legend(Base):
@@ -293,7 +316,7 @@ class Legend(Base):
 
     def _legend(self, name: str, style: Style) -> dict[str, object]:
         cube = self.context.cube(name)
-        _check(cube, style)
+        check(cube, style)
         channel = style.channels[0] if style.channels else cube.channels[0]
         low, high = span(cube, style, channel)
         return {
@@ -302,11 +325,11 @@ class Legend(Base):
             "cmap": style.cmap,
             "vmin": low,
             "vmax": high,
-            "stops": _classes(cube) or render.legend(style.cmap, low, high),
+            "stops": classes(cube) or render.legend(style.cmap, low, high),
         }
 
 
-def _classes(cube: reading.OpenCube) -> list[dict[str, object]]:
+def classes(cube: reading.OpenCube) -> list[dict[str, object]]:
     """Give code, colour and name of each class of a layer; nothing of any other cube."""
     return [
         {"value": code, "colour": render.class_colour(code), "label": name}
