@@ -15,7 +15,6 @@ from deepfeatures import catalogue, export, reading, store
 from deepfeatures.settings import Workspace
 
 Times = NDArray[np.datetime64]
-Table = dict[str, NDArray[np.float32]]
 
 
 def cubes(ws: Workspace) -> dict[str, dict[str, Any]]:
@@ -71,41 +70,6 @@ def clear_day(ws: Workspace, name: str) -> str:
 def limits(ws: Workspace, name: str, channel: str) -> tuple[float, float]:
     """Give the range of values that suits a channel."""
     return reading.limits(opened(ws, name), channel)
-
-
-def series(
-    ws: Workspace, bands: str, features: str, point: tuple[float, float], chosen: tuple[str, ...]
-) -> dict[str, tuple[Times, Table, NDArray[np.bool_]]]:
-    """Read a pixel: chosen channels of the band cube and all features of the feature cube.
-
-    Returns
-    -------
-    dict
-        ``bands`` and ``features``, each (times, channel to values, usable); empty arrays where
-        the cube has no such pixel.
-
-    Raises
-    ------
-    ValueError
-        If the point lies in neither cube.
-    """
-    nothing = np.array([], "datetime64[s]"), {}, np.array([], bool)
-    found = {"bands": nothing, "features": nothing}
-    outside: ValueError | None = None
-    for key, name, wanted in (("bands", bands, chosen), ("features", features, None)):
-        if not name or wanted == ():
-            continue
-        cube = opened(ws, name)
-        try:
-            row, column = reading.locate(cube, *point)
-        except ValueError as error:
-            outside = outside or error
-            continue
-        pixel = reading.series(cube, row, column, channels=wanted, masked=False)
-        found[key] = pixel.times, pixel.values, pixel.valid
-    if outside and not any(times.size for times, _, _ in found.values()):
-        raise outside
-    return found
 
 
 @lru_cache(maxsize=16)

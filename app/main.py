@@ -10,7 +10,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import data, reads_find, sections, style
+from app import data, reads_find, reads_time, sections, style
 from app.state import LINKED, State
 from app.views.dates import DatesView
 from app.views.export import ExportView
@@ -21,6 +21,7 @@ from app.views.layer import LayerView
 from app.views.map import MapView
 from app.views.meaning import MeaningView
 from app.views.timeseries import SeriesView
+from app.views.transect import TransectView
 from deepfeatures.settings import Workspace
 
 WELCOME = (
@@ -115,7 +116,8 @@ def _right(state: State) -> pn.viewable.Viewable:
     """Make the cards beside the map; each shows one of its parts."""
     ws = state.ws
     through_time: dict[str, sections.Make] = {
-        "Series": lambda: SeriesView(state=state, read=partial(data.series, ws)),
+        "Series": lambda: SeriesView(state=state),
+        "Along a line": lambda: TransectView(state=state, read=partial(reads_time.line, ws)),
     }
     features: dict[str, sections.Make] = {
         "Latent space": lambda: LatentView(state=state),

@@ -16,7 +16,7 @@ from pyproj import Transformer
 from app import data, main, sections, style, work
 from app.server import BROKEN, Health
 from app.state import State, nearest
-from app.views import cloud, dates, export, jobs, latent, layer, timeseries
+from app.views import cloud, dates, export, jobs, latent, layer, plot, timeseries
 from app.views import map as chart
 from deepfeatures import aoi, catalogue, contract, store
 from deepfeatures.settings import Workspace
@@ -52,10 +52,7 @@ def watch(view: Any, name: str) -> list[Any]:
 
 
 def series_view(state: State) -> timeseries.SeriesView:
-    def read(*asked: Any) -> Any:
-        return data.series(state.ws, *asked)
-
-    return timeseries.SeriesView(state=state, read=read)
+    return timeseries.SeriesView(state=state)
 
 
 def test_two_pages_share_nothing(home: Workspace) -> None:
@@ -157,7 +154,9 @@ def test_mercator_and_back(lon: float, lat: float) -> None:
 def test_lines_break_at_gaps(points: list[tuple[float, bool]]) -> None:
     values = np.array([value for value, _ in points])
     clear = np.array([usable for _, usable in points], bool)
-    bridges, lines, _ = timeseries.columns(np.arange(values.size), {"NDVI": values}, clear)
+    times = np.arange(values.size)
+    trace = plot.Trace("NDVI", "Pixel", times, values, clear, style.SERIES[0])
+    bridges, lines, _ = plot.columns([trace])
     assert bridges["xs"][0].tolist() == np.flatnonzero(clear).tolist()
     assert lines["xs"][0].tolist() == list(range(values.size)), "a gap is a step of its own"
     assert np.array_equal(lines["ys"][0], np.where(clear, values, np.nan), equal_nan=True)

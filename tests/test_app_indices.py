@@ -57,7 +57,7 @@ def layer_view(state: State) -> layer.LayerView:
 
 
 def series_view(state: State) -> timeseries.SeriesView:
-    return timeseries.SeriesView(state=state, read=lambda *asked: data.series(state.ws, *asked))
+    return timeseries.SeriesView(state=state)
 
 
 def text_of(source: str) -> str:

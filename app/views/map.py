@@ -128,9 +128,10 @@ def map_figure(bounds: list[float], *, layers: int) -> tuple[figure, list[TileRe
 
 
 def marks(
-    fig: figure, *, point: ColumnDataSource, area: ColumnDataSource, sketch: ColumnDataSource
-) -> None:
-    """Draw the clicked pixel, the area, and the one that is being drawn, on top of the tiles."""
+    fig: figure, *, point: ColumnDataSource, area: ColumnDataSource, sketch: ColumnDataSource,
+    pins: ColumnDataSource, line: ColumnDataSource,
+) -> None:  # fmt: skip
+    """Draw pixels, area, line, and the one that is being drawn, on top of the tiles."""
     fig.patches(
         "xs", "ys", source=area, fill_color="#ffffff", fill_alpha=0.12, line_color="#ffffff",
         line_width=4, nonselection_alpha=1,
@@ -138,6 +139,13 @@ def marks(
     fig.multi_line("xs", "ys", source=area, line_color=style.INK, line_width=1.6, line_dash=[5, 4])
     fig.line("x", "y", source=sketch, line_color=style.ACCENT, line_width=2)
     fig.scatter("x", "y", source=sketch, size=9, color=style.ACCENT, line_color="#ffffff")
+    for color, width in (("#ffffff", 5), (style.ACCENT, 2)):
+        fig.line("x", "y", source=line, line_color=color, line_width=width)
+    fig.scatter("x", "y", source=pins, size=18, color="color", line_color="#ffffff", line_width=2)
+    fig.text(
+        "x", "y", text="id", source=pins, text_color="#ffffff", text_align="center",
+        text_baseline="middle", text_font_size="11px", text_font=style.FONT,
+    )  # fmt: skip
     for size, color, width in ((17, "#ffffff", 5.0), (17, style.ACCENT, 2.4)):
         fig.scatter(
             "x", "y", source=point, marker="circle_cross", size=size, fill_alpha=0.0,
@@ -164,7 +172,12 @@ class MapView(pn.viewable.Viewer):
         self.point = ColumnDataSource({"x": [], "y": []})
         self.area = ColumnDataSource(ring(None), name="map-area")
         self.sketch = ColumnDataSource({"x": [], "y": []})
-        marks(self.figure, point=self.point, area=self.area, sketch=self.sketch)
+        self.pins = ColumnDataSource({"x": [], "y": [], "id": [], "color": []}, name="pins")
+        self.line = ColumnDataSource({"x": [], "y": []}, name="line")
+        marks(
+            self.figure, point=self.point, area=self.area, sketch=self.sketch, pins=self.pins,
+            line=self.line,
+        )  # fmt: skip
         self.done = pmui.Button(
             label="Finish", size="small", variant="contained", visible=False, margin=(0, 8)
         )
@@ -194,7 +207,7 @@ class MapView(pn.viewable.Viewer):
         state.param.watch(self._zoom, "cube")
         state.param.watch(self._picture, PICTURE)
         state.param.watch(self._layers, ["cube", "date", "features", "over", "selection", "cubes"])
-        state.param.watch(self._marks, ["lon", "lat", "area"])
+        state.param.watch(self._marks, ["lon", "lat", "area", "pins", "line"])
         state.param.watch(self._tool, "mode")
         state.param.watch(self._background, "background")
         self._picture()
@@ -237,6 +250,16 @@ class MapView(pn.viewable.Viewer):
         x, y = ([], []) if point is None else ([v] for v in style.to_mercator(*point))
         self.point.data = {"x": x, "y": y}
         self.area.data = ring(self.state.area)
+        pins = self.state.pins
+        places = [style.to_mercator(pin["lon"], pin["lat"]) for pin in pins]
+        self.pins.data = {
+            "x": [x for x, _ in places],
+            "y": [y for _, y in places],
+            "id": [pin["id"] for pin in pins],
+            "color": [pin["color"] for pin in pins],
+        }
+        path = [style.to_mercator(lon, lat) for lon, lat in self.state.line]
+        self.line.data = {"x": [x for x, _ in path], "y": [y for _, y in path]}
 
     def _tool(self, *_: Any) -> None:
         box = self.state.mode == "Box"
@@ -245,13 +268,13 @@ class MapView(pn.viewable.Viewer):
 
     def _corners(self, corners: list[tuple[float, float]]) -> None:
         self.sketch.data = {"x": [x for x, _ in corners], "y": [y for _, y in corners]}
-        self.done.visible = len(corners) > 2
+        self.done.visible = len(corners) > (1 if self.state.mode == "Line" else 2)
 
     def _tapped(self, event: Tap) -> None:
         place = (event.x, event.y)
         if event.x is None or event.y is None or place == self.last:
             return  # the second click of a double click
-        if self.state.mode == "Polygon":
+        if self.state.mode in ("Polygon", "Line"):
             self.last = place
             self._corners([*zip(*self.sketch.data.values(), strict=True), place])
         else:
@@ -262,6 +285,9 @@ class MapView(pn.viewable.Viewer):
         corners = [*zip(*self.sketch.data.values(), strict=True)]
         if self.state.mode == "Polygon" and len(corners) > 2:
             self.state.param.update(area=feature(corners, "area"), mode="Explore")
+        elif self.state.mode == "Line" and len(corners) > 1:
+            places = [[round(v, 7) for v in style.to_lonlat(x, y)] for x, y in corners]
+            self.state.param.update(line=places, mode="Explore")
 
     def _drawn(self, event: SelectionGeometry) -> None:
         if event.final and self.state.mode == "Box":

@@ -1,7 +1,9 @@
-"""The series of the clicked pixel: chosen indices above, all features below, one time axis."""
+"""Series of the clicked pixel, of kept ones and of the area: indices above, features below."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -9,110 +11,30 @@ import numpy as np
 import panel as pn
 import param
 from bokeh.events import Tap
-from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem, Range1d, Span
+from bokeh.models import Range1d
 
-from app import offers, style, work
+from app import data, offers, reads_time, style, work
+from app.bar import Bar
 from app.fields import Picker
+from app.reads_time import AREA, Chunk, Found, Key
 from app.state import MOST_SERIES, State
+from app.views.calendar import CalendarView
+from app.views.plot import DASHES, Band, Plot, Trace
+from deepfeatures import seasons
 
-LINKS = {"xs": [], "ys": [], "color": [], "channel": []}
-DOTS = {"time": [], "value": [], "channel": [], "color": [], "fill": [], "state": []}
+PIXEL = "Pixel"
+"""Id of the clicked pixel among the places."""
 
+PINS = "ABCDEF"
+"""Ids of the pixels that are kept."""
 
-def limits(values: np.ndarray) -> tuple[float, float]:
-    """Give the ends of a vertical axis that shows all finite values with some air."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    air = 0.08 * (high - low) or 0.1
-    return low - air, high + air
-
-
-def columns(
-    times: np.ndarray, table: dict[str, np.ndarray], clear: np.ndarray
-) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, list[Any]]]:
-    """Lay out series for three glyphs.
-
-    Parameters
-    ----------
-    times
-        Dates (time,).
-    table
-        Channel to values (time,).
-    clear
-        Whether the pixel is usable (time,).
-
-    Returns
-    -------
-    (bridges, lines, dots)
-        Thin lines over the gaps, lines between neighbouring clear dates, one dot per value.
-    """
-    bridges, lines, dots = ({k: [] for k in keys} for keys in (LINKS, LINKS, DOTS))
-    for i, (channel, values) in enumerate(table.items()):
-        color = style.SERIES[i % len(style.SERIES)]
-        good = clear & np.isfinite(values)
-        # One line a channel: each array travels alone, and NaN breaks a line at its gaps.
-        parts = (
-            (bridges, times[good], values[good]),
-            (lines, times, np.where(good, values, np.nan)),
-        )
-        for target, xs, ys in parts:
-            for key, value in zip(LINKS, (xs, ys, color, channel), strict=True):
-                target[key].append(value)
-        there = np.flatnonzero(np.isfinite(values))
-        dots["time"].extend(times[there])
-        dots["value"].extend(float(value) for value in values[there])
-        dots["channel"].extend([channel] * there.size)
-        dots["color"].extend([color if clear[k] else style.GAP for k in there])
-        dots["fill"].extend([color if clear[k] else style.PAPER for k in there])
-        dots["state"].extend(["usable" if clear[k] else "not usable" for k in there])
-    return bridges, lines, dots
-
-
-class Plot:
-    """One plot of series and the sources behind it."""
-
-    def __init__(self, label: str, *, x_range: Range1d, name: str) -> None:
-        self.figure = style.dated(
-            style.plain(
-                tools="xpan,xwheel_zoom,reset", active_scroll="xwheel_zoom", x_range=x_range,
-                x_axis_type="datetime", y_range=Range1d(0, 1), y_axis_label=label, name=name,
-            )
-        )  # fmt: skip
-        self.bridges, self.lines = ColumnDataSource(LINKS), ColumnDataSource(LINKS)
-        self.dots = ColumnDataSource(DOTS, name=f"{name}-dots")
-        fig = self.figure
-        fig.multi_line("xs", "ys", color="color", source=self.bridges, alpha=0.45, line_dash=[2, 3])
-        self.drawn = fig.multi_line("xs", "ys", color="color", source=self.lines, line_width=2)
-        points = fig.scatter(
-            "time", "value", source=self.dots, size=5, line_color="color", fill_color="fill"
-        )
-        self.now = Span(location=0, dimension="height", line_color=style.ACCENT, line_alpha=0.8)
-        fig.add_layout(self.now)
-        tips = [("", "@channel @value{0.0000}"), ("", "@time{%F}, @state")]
-        fig.add_tools(
-            HoverTool(renderers=[points], tooltips=tips, formatters={"@time": "datetime"})
-        )
-        self.legend = Legend(
-            orientation="horizontal", location=(0, 0), border_line_color=None, margin=0, padding=2,
-            label_text_font_size="11px", label_text_color=style.INK, spacing=8, glyph_width=14,
-            label_text_font=style.FONT, label_standoff=3, nrows="auto", ncols="auto",
-        )  # fmt: skip
-        fig.add_layout(self.legend, "above")
-
-    def show(self, times: np.ndarray, table: dict[str, np.ndarray], clear: np.ndarray) -> None:
-        """Draw other series."""
-        self.bridges.data, self.lines.data, self.dots.data = columns(times, table, clear)
-        low, high = limits(np.concatenate([v[clear] for v in table.values()] or [np.array([])]))
-        self.figure.y_range.update(start=low, end=high, reset_start=low, reset_end=high)
-        first: dict[str, int] = {}
-        for i, channel in enumerate(self.lines.data["channel"]):
-            first.setdefault(channel, i)
-        self.legend.items = [
-            LegendItem(label=channel, renderers=[self.drawn], index=i)
-            for channel, i in first.items()
-        ]
+TOGGLES = {
+    "area": ("Area", "Mean of the drawn area, and a band from its 5th to its 95th percentile"),
+    "usual": ("Usual year", "What is usual on each day of the year: 10th to 90th percentile"),
+    "axes": ("Own axes", "Channels of another range get a vertical axis of their own"),
+    "calendar": ("Calendar", "How much of the cube is usable on each date"),
+}
+"""Switches of the view: label and hint."""
 
 
 class SeriesView(pn.viewable.Viewer):
@@ -120,30 +42,50 @@ class SeriesView(pn.viewable.Viewer):
 
     state = param.ClassSelector(class_=State)
 
-    def __init__(self, *, read: Any, **params: Any) -> None:
+    def __init__(self, **params: Any) -> None:
         super().__init__(**params)
-        self.read = read
-        x_range = Range1d(0, 1)
-        self.top = Plot("Index", x_range=x_range, name="series-indices")
-        self.bottom = Plot("Feature", x_range=x_range, name="series-features")
-        self.top.figure.xaxis.visible = False
-        for plot in (self.top, self.bottom):
-            plot.figure.on_event(Tap, self._tapped)
+        self.chunks: dict[Key, Chunk] = {}
+        self.usual: dict[Key, dict[str, seasons.UsualYear]] = {}
+        self.on = {name: name == "axes" for name in TOGGLES}
+        self.turn = 0  # counts what was asked, so that late answers to older questions are dropped
+        self.waiting = 0
+        self.spanned = ""
+        self.marked = 0.0
+        self.wanted: float | None = None
+        self.x_range = Range1d(0, 1)
+        self.bottom: Plot | None = None
+        self.calendar: CalendarView | None = None
         self.pick = Picker(
             label="Indices and bands", placeholder="Add", most=MOST_SERIES,
             colors=list(style.SERIES), sizing_mode="stretch_width", margin=(12, 0, 4, 0),
         )  # fmt: skip
-        self.top.legend.visible = False  # the field shows the colours
+        self.bar = Bar(label="Series", sizing_mode="stretch_width", margin=(0, 0, 4, 0))
         self.note = pn.pane.HTML("", margin=0, sizing_mode="stretch_width", stylesheets=[style.CSS])
+        self.box = pn.Column(
+            self.note, self.pick, self.bar, sizing_mode="stretch_both", margin=0, min_height=300
+        )
+        self.top = self._plot("Index", "series-indices")
+        self.top.legend.visible = False  # the field shows the colours
         self._wire()
+
+    def _plot(self, label: str, name: str) -> Plot:
+        plot = Plot(label, x_range=self.x_range, name=name)
+        plot.figure.on_event(Tap, self._tapped)
+        plot.now.location = self.marked
+        plot.now.on_change("location", self._dragged)
+        self.box.append(pn.pane.Bokeh(plot.figure, sizing_mode="stretch_both", margin=0))
+        return plot
 
     def _wire(self) -> None:
         state = self.state
         state.param.watch(self._choices, ["cube", "cubes", "own"])
         state.param.watch(self._pick, ["chosen"])
-        state.param.watch(self._ask, ["cube", "lon", "lat", "chosen", "features", "cubes"])
+        asks = ["cube", "lon", "lat", "chosen", "features", "cubes", "pins"]
+        state.param.watch(self._ask, asks)
+        state.param.watch(lambda *_: self._ask() if self.on["area"] else self._buttons(), "area")
         state.param.watch(self._mark, ["date"])
         self.pick.param.watch(lambda event: self._picked(event.new), "values")
+        self.bar.pressed(self._pressed)
         self._choices()
         self._mark()
         self._ask()
@@ -167,63 +109,248 @@ class SeriesView(pn.viewable.Viewer):
         if names != self._known():
             self.state.chosen = list(names)
 
-    def _asked(self) -> tuple[Any, ...]:
-        return self.state.source, self.state.features, self.state.point, tuple(self._known())
+    def places(self) -> tuple[reads_time.Place, ...]:
+        """Give the kept pixels and, last, the clicked one unless it is kept."""
+        kept = [(one["id"], one["lon"], one["lat"]) for one in self.state.pins]
+        point = self.state.point
+        if point is not None and all((lon, lat) != point for _, lon, lat in kept):
+            kept.append((PIXEL, *point))
+        return tuple(kept)
 
     def _ask(self, *_: Any) -> None:
-        asked = self._asked()
-        if self.state.point is None:
+        self.turn += 1
+        self.waiting = 0
+        self.chunks, self.usual = {}, {}
+        self._buttons()
+        self._span()
+        state, places = self.state, self.places()
+        asked = reads_time.Asked(state.source, state.features, tuple(self._known()), state.date)
+        if not places:
             self._empty("Click a pixel on the map to see its series.")
-            return
-        work.run(
-            self.read,
-            *asked,
-            then=lambda found: self._show(found) if asked == self._asked() else None,
-            failed=lambda sentence: self._empty(sentence) if asked == self._asked() else None,
-        )
+        else:
+            self._start(partial(reads_time.pixels, state.ws, asked, places), self._empty)
+        if self.on["area"] and state.area:
+            self._start(partial(reads_time.area, state.ws, asked, state.area), self._say)
 
-    def _show(self, found: dict[str, Any]) -> None:
-        times, _, clear = found["bands"] if found["bands"][0].size else found["features"]
-        self.top.show(*found["bands"])
-        self.bottom.show(*found["features"])
-        if times.size:
-            ends = times.astype("datetime64[ms]").astype(float)
-            air = 0.01 * (ends[-1] - ends[0]) + 1
-            self.top.figure.x_range.update(
-                start=ends[0] - air, end=ends[-1] + air,
-                reset_start=ends[0] - air, reset_end=ends[-1] + air,
-            )  # fmt: skip
+    def _start(self, read: Callable[[int], Found], failed: Callable[[str], None]) -> None:
+        self.waiting += 1
+        self._fill(self.turn, read, failed, 0)
+
+    def _fill(
+        self, turn: int, read: Callable[[int], Found], failed: Callable[[str], None], step: int
+    ) -> None:
+        """Read a step and draw it, then the next one."""
+
+        def then(found: Found) -> None:
+            if turn != self.turn:
+                return
+            for key, chunk in found.chunks.items():
+                known = [self.chunks[key]] if key in self.chunks else []
+                self.chunks[key] = reads_time.joined([*known, chunk])
+            self.waiting -= not found.more
+            self._describe()
+            self._draw()
+            if found.more:
+                self._fill(turn, read, failed, step + 1)
+            elif self.on["usual"] and not self.waiting:
+                self._ask_usual()
+
+        def fail(sentence: str) -> None:
+            if turn == self.turn:
+                self.waiting -= 1
+                failed(sentence)
+
+        work.run(read, step, then=then, failed=fail)
+
+    def _ask_usual(self) -> None:
+        turn, place = self.turn, self._current()
+        chunks = {key: one for key, one in self.chunks.items() if key[1] == place}
+
+        def then(found: dict[Key, dict[str, seasons.UsualYear]]) -> None:
+            if turn == self.turn and self.on["usual"]:
+                self.usual = found
+                self._draw()
+
+        work.run(reads_time.usual, chunks, then=then, failed=self._say)
+
+    def _current(self) -> str:
+        """Give the id of the clicked pixel, which may be a kept one."""
+        point = self.state.point
+        kept = [one["id"] for one in self.state.pins if (one["lon"], one["lat"]) == point]
+        return (kept or [PIXEL])[0]
+
+    def _draw(self) -> None:
+        bands = self._known()
+        self.top.show(*self._layout("bands", bands), own=self.on["axes"])
+        features = list(self.state.cubes.get(self.state.features, {}).get("channels", []))
+        if self.bottom is None and any(kind == "features" for kind, _ in self.chunks):
+            self.bottom = self._plot("Feature", "series-features")
+            self.top.figure.xaxis.visible = False
+        if self.bottom is not None:
+            self.bottom.show(*self._layout("features", features), own=self.on["axes"])
+
+    def _layout(self, kind: str, channels: list[str]) -> tuple[list[Trace], list[Band]]:
+        traces, bands = [], []
+        for (part, place), one in self.chunks.items():
+            for i, channel in enumerate(channels if part == kind else []):
+                color = style.SERIES[i % len(style.SERIES)]
+                mean = channel if place != AREA else f"{channel}_mean"
+                if mean not in one.values:
+                    continue
+                traces.append(
+                    Trace(
+                        channel, place, one.times, one.values[mean], one.clear, color, _look(place)
+                    )
+                )
+                if place == AREA:
+                    ends = (one.values[f"{channel}_{end}"][one.clear] for end in reads_time.BAND)
+                    bands.append(Band(channel, "area", one.times[one.clear], *ends, color))
+                if channel in (years := self.usual.get((part, place), {})):
+                    days, low, high = _unrolled(years[channel], one.times)
+                    bands.append(Band(channel, "usual", days, low, high, color))
+        return traces, bands
+
+    def _span(self) -> None:
+        """Show all dates when another cube is shown; a zoom stays when another pixel is."""
+        days = np.array(self.state.days, "datetime64[ms]").astype(float)
+        if self.state.source == self.spanned or not days.size:
+            return
+        self.spanned = self.state.source
+        air = 0.01 * (days[-1] - days[0]) + 86_400_000
+        start, end = days[0] - air, days[-1] + air
+        self.x_range.update(start=start, end=end, reset_start=start, reset_end=end)
+
+    def _describe(self) -> None:
+        place = self._current()
+        found = {kind: one for (kind, name), one in self.chunks.items() if name == place}
+        one = found.get("bands", found.get("features"))
+        if one is None:
+            return
         lon, lat = self.state.point or (0.0, 0.0)
+        usable = f"{int(one.clear.sum())} of {one.times.size} dates usable"
+        so_far = f"reading, {one.times.size} dates so far" if self.waiting else usable
         self._say(
-            f"Pixel at {abs(lat):.5f}° {'N' if lat >= 0 else 'S'}, "
-            f"{abs(lon):.5f}° {'E' if lon >= 0 else 'W'} · {int(clear.sum())} of {clear.size} "
-            f"dates usable{'' if found['features'][0].size else ' · no features at this pixel'}"
+            f"{'Pixel' if place == PIXEL else f'Pixel {place}'} at {abs(lat):.5f}° "
+            f"{'N' if lat >= 0 else 'S'}, {abs(lon):.5f}° {'E' if lon >= 0 else 'W'} · {so_far}"
+            f"{'' if 'features' in found else ' · no features at this pixel'}"
         )
 
     def _empty(self, sentence: str) -> None:
-        nothing = np.array([], "datetime64[ns]"), {}, np.array([], bool)
-        self.top.show(*nothing)
-        self.bottom.show(*nothing)
         self._say(sentence)
+        self._draw()
 
     def _say(self, sentence: str) -> None:
-        self.note.object = f'<div class="note">{escape(sentence)}</div>'
+        self.note.object = f'<div class="note" role="status">{escape(sentence)}</div>'
+
+    def _buttons(self) -> None:
+        state = self.state
+        pinned = self._current() != PIXEL or state.point is None or len(state.pins) >= len(PINS)
+        found = [("pin", "Pin", "Keep this pixel, up to six", "disabled" if pinned else "")]
+        for name, (label, hint) in TOGGLES.items():
+            how = "on" if self.on[name] else "off"
+            if name == "area" and not state.area:
+                how, hint = "disabled", "Draw an area on the map first"
+            found.append((name, label, hint, how))
+        found.append(("csv", "CSV", "Save what is drawn: place, coordinates, geometry, values", ""))
+        chips = [
+            (one["id"], f"pixel {one['id']} at {one['lon']:.5f}, {one['lat']:.5f}", one["color"],
+             DASHES[_look(one["id"])] if _look(one["id"]) else "none")
+            for one in state.pins
+        ]  # fmt: skip
+        self.bar.param.update(buttons=found, chips=chips)
+
+    def _pressed(self, do: str, name: str) -> None:
+        state = self.state
+        if do == "remove":
+            state.pins = [one for one in state.pins if one["id"] != name]
+        elif name == "pin":
+            self._keep()
+        elif name == "csv":
+            self._save()
+        elif name in TOGGLES:
+            self.on[name] = not self.on[name]
+            self._switched(name)
+
+    def _keep(self) -> None:
+        state = self.state
+        free = [one for one in PINS if one not in [pin["id"] for pin in state.pins]]
+        if free and state.point is not None and self._current() == PIXEL:
+            color = style.SERIES[PINS.index(free[0])]
+            lon, lat = state.point
+            state.pins = [*state.pins, {"id": free[0], "lon": lon, "lat": lat, "color": color}]
+
+    def _switched(self, name: str) -> None:
+        if name == "area":
+            self._ask()
+        elif name == "usual" and self.on[name]:
+            self._ask_usual()
+        elif name == "calendar":
+            self._calendar()
+        else:
+            self.usual = self.usual if self.on["usual"] else {}
+            self._draw()
+        self._buttons()
+
+    def _calendar(self) -> None:
+        if self.calendar is None:
+            read = partial(data.shares, self.state.ws)
+            self.calendar = CalendarView(state=self.state, read=read)
+            self.box.insert(3, self.calendar)
+        self.calendar.show(self.on["calendar"])
+
+    def _save(self) -> None:
+        state = self.state
+        name = f"{state.cube}-series.csv"
+        work.run(
+            reads_time.table, dict(self.chunks), self.places(), state.area,
+            then=lambda text: self.bar.save(name, text), failed=self._say,
+        )  # fmt: skip
+
+    def _plots(self) -> list[Plot]:
+        return [self.top, self.bottom] if self.bottom else [self.top]
 
     def _mark(self, *_: Any) -> None:
         if self.state.date:
-            at = float(np.datetime64(self.state.date, "ms").astype(float))
-            self.top.now.location = self.bottom.now.location = at
+            self.marked = float(np.datetime64(self.state.date, "ms").astype(float))
+            for plot in self._plots():
+                plot.now.location = self.marked
+
+    def _dragged(self, _attr: str, _old: Any, new: float) -> None:
+        """Follow the line of the shown date that is being moved, some times a second."""
+        document = self.top.figure.document
+        if abs(new - self.marked) < 1:
+            return
+        first, self.wanted = self.wanted is None, new
+        if document is None:
+            self._dropped()
+        elif first:
+            document.add_timeout_callback(self._dropped, 150)
+
+    def _dropped(self) -> None:
+        at, self.wanted = self.wanted, None
+        self._go(at)
+        self._mark()
 
     def _tapped(self, event: Tap) -> None:
+        self._go(event.x)
+
+    def _go(self, moment: float | None) -> None:
+        """Show the date next to a moment [ms]."""
         days = np.array(self.state.days, "datetime64[ms]").astype(float)
-        if days.size and event.x is not None:
-            self.state.date = self.state.days[int(np.abs(days - event.x).argmin())]
+        if days.size and moment is not None:
+            self.state.date = self.state.days[int(np.abs(days - moment).argmin())]
 
     def __panel__(self) -> pn.viewable.Viewable:
-        return pn.Column(
-            self.note,
-            self.pick,
-            pn.pane.Bokeh(self.top.figure, sizing_mode="stretch_both", margin=0),
-            pn.pane.Bokeh(self.bottom.figure, sizing_mode="stretch_both", margin=0),
-            sizing_mode="stretch_both", margin=0, min_height=300,
-        )  # fmt: skip
+        return self.box
+
+
+def _look(place: str) -> int:
+    return PINS.find(place) + 1
+
+
+def _unrolled(year: seasons.UsualYear, times: Any) -> tuple[Any, Any, Any]:
+    """Repeat the usual year over the period of a series, a value for each day."""
+    first, last = times[[0, -1]].astype("datetime64[D]")
+    days = np.arange(first, last + 1)
+    at = np.floor(seasons.day_of_year(days)).astype(int)
+    return days, year.low[at], year.high[at]
