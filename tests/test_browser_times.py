@@ -91,7 +91,7 @@ def pins(seen: Watched, ws: Workspace) -> dict[str, dict[str, xr.Dataset]]:
 def area(seen: Watched, ws: Workspace) -> None:
     """Draw a box, and compare its mean and its band with the store."""
     page = seen.page
-    press(seen, "Box")
+    page.get_by_role("button", name="Box", exact=True).first.click()  # on the map
     page.wait_for_function(
         "Bokeh.documents[0].get_model_by_name('map').toolbar.tools"
         ".some((tool) => tool.type == 'BoxSelectTool' && tool.active)"

@@ -188,7 +188,8 @@ class Plot:
         self.ranges, self.sides = [self.figure.y_range], [self.figure.yaxis[0]]
         self.now = Span(
             location=0, dimension="height", name=f"{name}-now", line_color=style.ACCENT,
-            line_width=2, line_alpha=0.8, editable=True, hover_line_color=style.ACCENT, hover_line_alpha=1,
+            line_width=2, line_alpha=0.8, editable=True,
+            hover_line_color=style.ACCENT, hover_line_alpha=1,
         )  # fmt: skip
         tips = [("", "@channel @value{0.0000}"), ("", "@time{%F}, @state"), ("", "@place")]
         self.hover = HoverTool(renderers=[], tooltips=tips, formatters={"@time": "datetime"})
