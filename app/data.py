@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import shapely
 import xarray as xr
+from numpy.typing import NDArray
 
 from deepfeatures import catalogue, export, reading, store
 from deepfeatures.settings import Workspace
+
+Times = NDArray[np.datetime64]
 
 
 def cubes(ws: Workspace) -> dict[str, dict[str, Any]]:

@@ -10,12 +10,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from app.data import opened
+from app.data import Times, opened
 from deepfeatures import aoi, reading, seasons
 from deepfeatures.reading import tables
 from deepfeatures.settings import Workspace
 
-Times = NDArray[np.datetime64]
 Place = tuple[str, float, float]
 """Id, longitude and latitude [degrees] of a pixel."""
 

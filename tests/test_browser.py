@@ -95,6 +95,7 @@ def clicks(seen: Watched, ws: Workspace) -> None:
     x, y = middle(seen)
     seen.page.mouse.click(*seen.place("map", x + 210, y + 130))
     wait_for_change(seen, "series-indices-dots", before)
+    expect(seen.page.get_by_text("dates usable")).to_be_visible()
     bands, features = pixel(seen, ws, "demo"), pixel(seen, ws, "demo-features")
     red, infrared = (bands["reflectance"].sel(band=band) for band in ("B04", "B08"))
     ndvi = ((infrared - red) / (infrared + red)).values

@@ -144,7 +144,7 @@ def marks(
     fig.scatter("x", "y", source=pins, size=18, color="color", line_color="#ffffff", line_width=2)
     fig.text(
         "x", "y", text="id", source=pins, text_color="#ffffff", text_align="center",
-        text_baseline="middle", text_font_size="11px", text_font=style.FONT,
+        text_baseline="middle", text_font_size="11px", text_font={"value": style.FONT},
     )  # fmt: skip
     for size, color, width in ((17, "#ffffff", 5.0), (17, style.ACCENT, 2.4)):
         fig.scatter(

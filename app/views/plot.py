@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.models import (
-    CDSView,
     ColumnDataSource,
-    GroupFilter,
     HoverTool,
     Legend,
     LegendItem,
@@ -18,16 +16,17 @@ from bokeh.models import (
     Range1d,
     Span,
 )
+from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from app import style
 
-LINKS = {"xs": [], "ys": [], "color": [], "channel": [], "place": [], "dash": [], "axis": []}
+LINKS = {"xs": [], "ys": [], "color": [], "channel": [], "place": [], "dash": []}
 DOTS = {
     "time": [], "value": [], "channel": [], "color": [], "fill": [], "state": [], "place": [],
-    "marker": [], "axis": [],
+    "marker": [],
 }  # fmt: skip
-BANDS = {"xs": [], "ys": [], "color": [], "channel": [], "kind": [], "axis": []}
+BANDS = {"xs": [], "ys": [], "color": [], "channel": [], "kind": []}
 
 MOST_AXES = 3
 """Vertical axes of one plot."""
@@ -103,7 +102,7 @@ def axes(ranges: Mapping[str, tuple[float, float]]) -> dict[str, int]:
 
 
 def columns(
-    traces: Sequence[Trace], places: Mapping[str, int] | None = None
+    traces: Sequence[Trace],
 ) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, Any]]:
     """Lay out series for three glyphs.
 
@@ -111,8 +110,6 @@ def columns(
     ----------
     traces
         What is drawn.
-    places
-        Channel to its axis, by default 0.
 
     Returns
     -------
@@ -122,7 +119,6 @@ def columns(
     bridges, lines, dots = ({k: [] for k in keys} for keys in (LINKS, LINKS, DOTS))
     moments, numbers = [], []
     for one in traces:
-        axis = str((places or {}).get(one.channel, 0))
         good = one.clear & np.isfinite(one.values)
         dash = DASHES[one.look % len(DASHES)]
         # One line a channel: each array travels alone, and NaN breaks a line at its gaps.
@@ -131,7 +127,7 @@ def columns(
             (lines, one.times, np.where(good, one.values, np.nan)),
         )
         for target, xs, ys in parts:
-            row = (xs, ys, one.color, one.channel, one.place, dash, axis)
+            row = (xs, ys, one.color, one.channel, one.place, dash)
             for key, value in zip(LINKS, row, strict=True):
                 target[key].append(value)
         there = np.flatnonzero(np.isfinite(one.values))
@@ -143,7 +139,7 @@ def columns(
         dots["state"].extend(["usable" if usable else "not usable" for usable in clear])
         marker = MARKERS[one.look % len(MARKERS)]
         for key, value in (
-            ("channel", one.channel), ("place", one.place), ("marker", marker), ("axis", axis)
+            ("channel", one.channel), ("place", one.place), ("marker", marker)
         ):  # fmt: skip
             dots[key].extend([value] * there.size)
     if moments:
@@ -152,7 +148,7 @@ def columns(
     return bridges, lines, dots
 
 
-def outlines(bands: Sequence[Band], places: Mapping[str, int]) -> dict[str, list[Any]]:
+def outlines(bands: Sequence[Band]) -> dict[str, list[Any]]:
     """Lay bands out as outlines; one that has gaps becomes several."""
     found: dict[str, list[Any]] = {key: [] for key in BANDS}
     for band in bands:
@@ -164,36 +160,97 @@ def outlines(bands: Sequence[Band], places: Mapping[str, int]) -> dict[str, list
             row = (
                 np.concatenate([times, times[::-1]]),
                 np.concatenate([band.low[run], band.high[run][::-1]]).astype(np.float64),
-                band.color, band.channel, band.kind, str(places.get(band.channel, 0)),
+                band.color, band.channel, band.kind,
             )  # fmt: skip
             for key, value in zip(BANDS, row, strict=True):
                 found[key].append(value)
     return found
 
 
+class Scale:
+    """A vertical axis, and the glyphs that stand on it."""
+
+    def __init__(self, plot: figure, hover: HoverTool, name: str, number: int) -> None:
+        self.bridges, self.lines = ColumnDataSource(LINKS), ColumnDataSource(LINKS)
+        end = f"-{number}" if number else ""
+        self.dots = ColumnDataSource(DOTS, name=f"{name}-dots{end}")
+        self.bands = ColumnDataSource(BANDS, name=f"{name}-bands{end}")
+        if number:
+            self.range = Range1d(0, 1)
+            self.side = _side(f"y{number}")
+            plot.extra_y_ranges = {**plot.extra_y_ranges, f"y{number}": self.range}
+            plot.add_layout(self.side, "right")
+        else:
+            self.range, self.side = plot.y_range, plot.yaxis[0]
+        at = {"y_range_name": f"y{number}"} if number else {}
+        plot.patches(
+            "xs", "ys", source=self.bands, color="color", fill_alpha=0.16, line_alpha=0.35,
+            level="underlay", **at,
+        )  # fmt: skip
+        plot.multi_line(
+            "xs", "ys", color="color", source=self.bridges, alpha=0.45, line_dash=[2, 3], **at
+        )
+        self.drawn = plot.multi_line(
+            "xs", "ys", color="color", line_dash="dash", source=self.lines, line_width=2, **at
+        )
+        points = plot.scatter(
+            "time", "value", source=self.dots, size=5, line_color="color", fill_color="fill",
+            marker="marker", **at,
+        )  # fmt: skip
+        hover.renderers = [*hover.renderers, points]
+
+    def show(
+        self, traces: Sequence[Trace], bands: Sequence[Band], ends: Sequence[tuple[float, float]]
+    ) -> None:
+        """Draw other series within some ranges."""
+        self.bands.data = outlines(bands)
+        self.bridges.data, self.lines.data, self.dots.data = columns(traces)
+        low = min((low for low, _ in ends), default=0.0)
+        high = max((high for _, high in ends), default=1.0)
+        self.range.update(start=low, end=high, reset_start=low, reset_end=high)
+
+    def items(self) -> list[LegendItem]:
+        """Give an item of the legend for each channel."""
+        first: dict[str, int] = {}
+        for i, channel in enumerate(self.lines.data["channel"]):
+            first.setdefault(channel, i)
+        return [
+            LegendItem(label=channel, renderers=[self.drawn], index=i)
+            for channel, i in first.items()
+        ]
+
+
+def _side(name: str) -> LinearAxis:
+    return LinearAxis(
+        y_range_name=name, axis_label="", axis_line_color=style.GRID,
+        major_tick_line_color=style.GRID, minor_tick_line_color=None,
+        major_label_text_color=style.SOFT, major_label_text_font_size="11px",
+        major_label_text_font=style.FONT, axis_label_text_font=style.FONT,
+        axis_label_text_color=style.SOFT, axis_label_text_font_size="11px",
+        axis_label_text_font_style="normal",
+    )  # fmt: skip
+
+
 class Plot:
     """One plot of series and the sources behind it."""
 
     def __init__(self, label: str, *, x_range: Range1d, name: str) -> None:
-        self.label = label
+        self.label, self.name = label, name
         self.figure = style.dated(
             style.plain(
                 tools="xpan,xwheel_zoom,reset", active_scroll="xwheel_zoom", x_range=x_range,
                 x_axis_type="datetime", y_range=Range1d(0, 1), y_axis_label=label, name=name,
             )
         )  # fmt: skip
-        self.bridges, self.lines = ColumnDataSource(LINKS), ColumnDataSource(LINKS)
-        self.dots = ColumnDataSource(DOTS, name=f"{name}-dots")
-        self.bands = ColumnDataSource(BANDS, name=f"{name}-bands")
-        self.ranges, self.sides = [self.figure.y_range], [self.figure.yaxis[0]]
+        tips = [("", "@channel @value{0.0000}"), ("", "@time{%F}, @state"), ("", "@place")]
+        self.hover = HoverTool(renderers=[], tooltips=tips, formatters={"@time": "datetime"})
+        self.scales = [Scale(self.figure, self.hover, name, 0)]
+        self.dots = self.scales[0].dots
         self.now = Span(
             location=0, dimension="height", name=f"{name}-now", line_color=style.ACCENT,
             line_width=2, line_alpha=0.8, editable=True,
             hover_line_color=style.ACCENT, hover_line_alpha=1,
         )  # fmt: skip
-        tips = [("", "@channel @value{0.0000}"), ("", "@time{%F}, @state"), ("", "@place")]
-        self.hover = HoverTool(renderers=[], tooltips=tips, formatters={"@time": "datetime"})
-        self.drawn = [self._glyphs(0)]
         self.figure.add_layout(self.now)
         self.figure.add_tools(self.hover)
         self.legend = Legend(
@@ -202,45 +259,6 @@ class Plot:
             label_text_font=style.FONT, label_standoff=3, nrows="auto", ncols="auto",
         )  # fmt: skip
         self.figure.add_layout(self.legend, "above")
-
-    def _glyphs(self, axis: int) -> Any:
-        """Add the glyphs of an axis; all axes share the sources."""
-        fig = self.figure
-        view = CDSView(filter=GroupFilter(column_name="axis", group=str(axis)))
-        at = {"view": view} | ({"y_range_name": f"y{axis}"} if axis else {})
-        fig.patches(
-            "xs", "ys", source=self.bands, color="color", fill_alpha=0.16, line_alpha=0.35,
-            level="underlay", **at,
-        )  # fmt: skip
-        fig.multi_line(
-            "xs", "ys", color="color", source=self.bridges, alpha=0.45, line_dash=[2, 3], **at
-        )
-        drawn = fig.multi_line(
-            "xs", "ys", color="color", line_dash="dash", source=self.lines, line_width=2, **at
-        )
-        points = fig.scatter(
-            "time", "value", source=self.dots, size=5, line_color="color", fill_color="fill",
-            marker="marker", **at,
-        )  # fmt: skip
-        self.hover.renderers = [*self.hover.renderers, points]
-        return drawn
-
-    def _add_axis(self) -> None:
-        number = len(self.ranges)
-        one = Range1d(0, 1)
-        self.figure.extra_y_ranges = {**self.figure.extra_y_ranges, f"y{number}": one}
-        side = LinearAxis(
-            y_range_name=f"y{number}", axis_label="", axis_line_color=style.GRID,
-            major_tick_line_color=style.GRID, minor_tick_line_color=None,
-            major_label_text_color=style.SOFT, major_label_text_font_size="11px",
-            major_label_text_font=style.FONT, axis_label_text_font=style.FONT,
-            axis_label_text_color=style.SOFT, axis_label_text_font_size="11px",
-            axis_label_text_font_style="normal",
-        )  # fmt: skip
-        self.figure.add_layout(side, "right")
-        self.ranges.append(one)
-        self.sides.append(side)
-        self.drawn.append(self._glyphs(number))
 
     def show(
         self, traces: Sequence[Trace], bands: Sequence[Band] = (), *, own: bool = False
@@ -252,26 +270,16 @@ class Plot:
             edges = [v for band in bands if band.channel == channel for v in (band.low, band.high)]
             ends[channel] = limits(np.concatenate([*seen, *edges]))
         places = axes(ends) if own else dict.fromkeys(ends, 0)
-        while len(self.ranges) <= max(places.values(), default=0):
-            self._add_axis()
-        self._scale(places, ends)
-        bridges, lines, dots = columns(traces, places)
-        self.bands.data = outlines(bands, places)
-        self.bridges.data, self.lines.data, self.dots.data = bridges, lines, dots
-        first: dict[str, int] = {}
-        for i, channel in enumerate(lines["channel"]):
-            first.setdefault(channel, i)
-        self.legend.items = [
-            LegendItem(label=channel, renderers=[self.drawn[places[channel]]], index=i)
-            for channel, i in first.items()
-        ]
-
-    def _scale(self, places: Mapping[str, int], ends: Mapping[str, tuple[float, float]]) -> None:
-        for number, (one, side) in enumerate(zip(self.ranges, self.sides, strict=True)):
+        used = max(places.values(), default=0) + 1
+        while len(self.scales) < used:
+            self.scales.append(Scale(self.figure, self.hover, self.name, len(self.scales)))
+        for number, scale in enumerate(self.scales):
             here = [channel for channel, place in places.items() if place == number]
-            both = [ends[channel] for channel in here] or [(0.0, 1.0)]
-            low, high = min(low for low, _ in both), max(high for _, high in both)
-            one.update(start=low, end=high, reset_start=low, reset_end=high)
-            several = len(set(places.values())) > 1
-            side.axis_label = ", ".join(here)[:40] if several else self.label
-            side.visible = number == 0 or bool(here)
+            scale.show(
+                [one for one in traces if one.channel in here],
+                [one for one in bands if one.channel in here],
+                [ends[channel] for channel in here],
+            )
+            scale.side.axis_label = ", ".join(here)[:40] if used > 1 else self.label
+            scale.side.visible = number < used
+        self.legend.items = [item for scale in self.scales for item in scale.items()]

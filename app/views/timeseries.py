@@ -46,7 +46,7 @@ class SeriesView(pn.viewable.Viewer):
         super().__init__(**params)
         self.chunks: dict[Key, Chunk] = {}
         self.usual: dict[Key, dict[str, seasons.UsualYear]] = {}
-        self.on = {name: name == "axes" for name in TOGGLES}
+        self.on = dict.fromkeys(TOGGLES, False)
         self.turn = 0  # counts what was asked, so that late answers to older questions are dropped
         self.waiting = 0
         self.spanned = ""
