@@ -101,7 +101,7 @@ def area(seen: Watched, ws: Workspace) -> None:
     press(seen, "Area")
     until(seen, lambda: "area" in seen.data("series-indices-bands")["kind"])
     expect(page.get_by_text("dates usable")).to_be_visible()
-    drawn = seen.data("area")
+    drawn = seen.data("map-area")
     ring = [style.to_lonlat(*place) for place in zip(drawn["xs"][0], drawn["ys"][0], strict=True)]
     cube = catalogue.open(ws, "demo").compute()
     xs, ys = np.meshgrid(cube["x"], cube["y"])

@@ -24,7 +24,7 @@ from app import style
 LINKS = {"xs": [], "ys": [], "color": [], "channel": [], "place": [], "dash": []}
 DOTS = {
     "time": [], "value": [], "channel": [], "color": [], "fill": [], "state": [], "place": [],
-    "marker": [],
+    "marker": [], "size": [],
 }  # fmt: skip
 BANDS = {"xs": [], "ys": [], "color": [], "channel": [], "kind": []}
 
@@ -136,6 +136,7 @@ def columns(
         numbers.append(one.values[there].astype(np.float64))
         dots["color"].extend([one.color if usable else style.GAP for usable in clear])
         dots["fill"].extend([one.color if usable else style.PAPER for usable in clear])
+        dots["size"].extend([5 if usable else 3 for usable in clear])
         dots["state"].extend(["usable" if usable else "not usable" for usable in clear])
         marker = MARKERS[one.look % len(MARKERS)]
         for key, value in (
@@ -194,7 +195,7 @@ class Scale:
             "xs", "ys", color="color", line_dash="dash", source=self.lines, line_width=2, **at
         )
         points = plot.scatter(
-            "time", "value", source=self.dots, size=5, line_color="color", fill_color="fill",
+            "time", "value", source=self.dots, size="size", line_color="color", fill_color="fill",
             marker="marker", **at,
         )  # fmt: skip
         hover.renderers = [*hover.renderers, points]
