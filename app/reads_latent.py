@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app import style
 from app.data import Times, opened
-from app.views.cloud import PLAIN, Shade
+from app.views.cloud import LAYER, PLAIN, Shade
 from deepfeatures import aoi, jobs, latent, reading, serve, space
 from deepfeatures.settings import Workspace
 
@@ -26,7 +26,7 @@ def plane(ws: Workspace, name: str, method: str) -> space.Plane | None:
 
 
 def shade(ws: Workspace, name: str, found: space.Plane, by: str, source: str) -> Shade:
-    """Give what colours the points of a plane: ``density``, a time, ``place``, or a channel.
+    """Give what colours the points of a plane: ``density``, a time, ``place``, a channel, a layer.
 
     Raises
     ------
@@ -44,7 +44,14 @@ def shade(ws: Workspace, name: str, found: space.Plane, by: str, source: str) ->
         return Shade(by, of_date[at[:, 0]], tuple(years.astype(str).tolist()))
     if by == "place":
         return Shade(by, (at[:, 1:] + 0.5) / (cube.grid.height, cube.grid.width))
-    values = space.channel(cube, opened(ws, source) if source else None, found.points, by)
+    if by.startswith(LAYER):
+        layer = opened(ws, by.removeprefix(LAYER))
+        values = space.layer(cube, layer, found.points)
+        if layer.classes:
+            codes = np.where(np.isfinite(values), values, 0).astype(np.int64) - 1
+            return Shade(by, codes, layer.classes)
+    else:
+        values = space.channel(cube, opened(ws, source) if source else None, found.points, by)
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise ValueError(f"{by} has no value at the sampled pixels and dates.")

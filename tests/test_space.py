@@ -14,7 +14,7 @@ import shapely
 import xarray as xr
 from conftest import bands_cube
 
-from deepfeatures import catalogue, jobs, kinds, latent, reading, space, store
+from deepfeatures import catalogue, jobs, kinds, latent, layers, reading, space, store
 from deepfeatures.aoi import AOI
 from deepfeatures.bands import attributes
 from deepfeatures.settings import Workspace
@@ -222,6 +222,21 @@ def test_correlations_are_those_of_the_store(ws: Workspace) -> None:
     assert set(found.names) == set(bands.available)
     other = space.meaning(features, bands)
     assert other is found
+
+
+def test_points_have_the_class_of_their_pixel_in_a_layer(own: Workspace) -> None:
+    cube = opened(own)
+    rows, columns = cube.grid.height, cube.grid.width
+    codes = np.random.default_rng(0).integers(0, 3, (1, rows, columns)).astype(np.uint8)
+    made = layers.Layer(
+        "learned", cube.version, "Made", "groups", {}, ("class",), codes, cube.times[-1],
+        ("wood", "water"),
+    )  # fmt: skip
+    points = space.sample(cube, 900)
+    result = opened(own, layers.save(own, made))
+    found = space.layer(cube, result, points)
+    wanted = codes[0, points.positions[:, 1], points.positions[:, 2]].astype(float)
+    np.testing.assert_array_equal(found, np.where(wanted == 0, np.nan, wanted))
 
 
 def test_a_umap_is_fitted_in_a_process_of_its_own_and_stored(own: Workspace) -> None:

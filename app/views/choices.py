@@ -11,6 +11,7 @@ import param
 from app import offers
 from app.fields import Picker
 from app.state import State, origin
+from app.views.cloud import LAYER
 from deepfeatures import space
 
 WAYS = [
@@ -41,6 +42,13 @@ class Choices(param.Parameterized):
         cubes = self.state.cubes
         features = cubes.get(self.state.features, {})
         found: offers.Groups = [("Points", WAYS)]
+        layers = [
+            (f"{LAYER}{name}", name, str(one["title"]), "")
+            for name, one in cubes.items()
+            if one["kind"] == "layer" and one["attrs"].get("source_cube") == self.state.features
+        ]
+        if layers:
+            found.append(("Layers", layers))
         if features:
             found += offers.channels(features, [])
         if self.source:

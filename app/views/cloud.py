@@ -24,6 +24,9 @@ SIZE = (460, 360)
 PLACE = ((0.0, 0.35, 0.7), (0.84, 0.37, 0.0))
 """Colours of the north-west and the south-east corner; south adds light, east the second."""
 
+LAYER = "layer:"
+"""What the name of a saved layer follows among the colours."""
+
 Ranges = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -32,9 +35,9 @@ class Shade:
     """What the points of a cloud are coloured by."""
 
     name: str
-    """``density``, ``month``, ``year``, ``place``, or a channel."""
+    """``density``, ``month``, ``year``, ``place``, a channel, or ``layer:`` and a name."""
     values: NDArray
-    """(n,) numbers of classes or values; (n, 2) place; (0,) for the density."""
+    """(n,) numbers of classes (-1 = none) or values; (n, 2) place; (0,) for the density."""
     labels: tuple[str, ...] = ()
     """Names of the classes; empty if there are none."""
     limits: tuple[float, float] = (0.0, 1.0)
@@ -43,8 +46,11 @@ class Shade:
     @property
     def colors(self) -> list[str]:
         """Colours of the classes."""
+        count = range(len(self.labels))
+        if self.name.startswith(LAYER):  # the colours that its map has
+            return [render.class_colour(at + 1) for at in count]
         known = style.MONTHS if self.name == "month" else style.SERIES
-        return [known[at % len(known)] for at in range(len(self.labels))]
+        return [known[at % len(known)] for at in count]
 
 
 PLAIN = Shade("density", np.empty(0))
@@ -72,6 +78,7 @@ def cloud(scores: np.ndarray, shown: Ranges, shade: Shade = PLAIN) -> np.ndarray
         image = _placed(canvas, table, shade.values)
     elif shade.labels:
         codes = np.asarray(shade.values, np.int64)
+        table, codes = table[codes >= 0].copy(), codes[codes >= 0]
         table["class"] = pd.Categorical.from_codes(codes, list(shade.labels))
         counts = canvas.points(table, "x", "y", ds.by("class", ds.count()))
         key = dict(zip(shade.labels, shade.colors, strict=True))
@@ -116,7 +123,7 @@ def legend(shade: Shade) -> str:
         return _ramp("Points", DENSITY, ("few", "many"))
     colors = [str(stop["colour"]) for stop in render.legend(RAMP, 0, 1)]
     low, high = (f"{value:.3g}" for value in shade.limits)
-    return _ramp(f"Mean {shade.name}", colors, (low, high))
+    return _ramp(f"Mean {shade.name.removeprefix(LAYER)}", colors, (low, high))
 
 
 def _dot(color: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepfeatures.space.fitting import Settings, fit_umap
-from deepfeatures.space.meaning import Meaning, channel, meaning
+from deepfeatures.space.meaning import Meaning, channel, layer, meaning
 from deepfeatures.space.planes import METHODS, POINTS, Plane, clear, plane, stored
 from deepfeatures.space.sampling import Sample, gather, inside, sample, vectors
 
@@ -19,6 +19,7 @@ __all__ = [
     "fit_umap",
     "gather",
     "inside",
+    "layer",
     "meaning",
     "plane",
     "sample",

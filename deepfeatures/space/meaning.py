@@ -97,6 +97,41 @@ def channel(
     return found
 
 
+def layer(features: OpenCube, result: OpenCube, points: Sample) -> NDArray[np.float32]:
+    """Give the first map of a layer, which has one date, at the pixels of a feature cube.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) float32; codes of classes from 1; NaN where there is no value.
+
+    Raises
+    ------
+    ValueError
+        If it has other pixels.
+    """
+    places = points.positions.copy()
+    places[:, 1:] += _shift(features, result)
+    places[:, 0] = 0
+    there = ((places >= 0) & (places < result.arrays["valid", 1].shape)).all(axis=1)
+    found = np.full(len(places), np.nan, np.float32)
+    name = result.channels[0]
+    found[there] = gather(result, [name], places[there])[name]
+    return np.where(found == 0, np.nan, found) if result.classes else found
+
+
+def _shift(cube: OpenCube, other: OpenCube) -> NDArray[np.int32]:
+    """Give what is added to row and column of a pixel to find it in another cube."""
+    one, two = cube.grid, other.grid
+    down = (two.north - one.north) / two.resolution
+    right = (one.west - two.west) / two.resolution
+    shift = np.array([round(down), round(right)], np.int32)
+    apart = np.abs(shift - (down, right)).max() > 0.01
+    if one.crs != two.crs or one.resolution != two.resolution or apart:
+        raise ValueError(f"{cube.name!r} and {other.name!r} have different pixels")
+    return shift
+
+
 def across(
     cube: OpenCube, other: OpenCube, positions: NDArray
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -112,13 +147,7 @@ def across(
     ValueError
         If the pixels of the two are not the same.
     """
-    one, two = cube.grid, other.grid
-    down = (two.north - one.north) / two.resolution
-    right = (one.west - two.west) / two.resolution
-    shift = np.array([round(down), round(right)])
-    apart = np.abs(shift - (down, right)).max() > 0.01
-    if one.crs != two.crs or one.resolution != two.resolution or apart:
-        raise ValueError(f"{cube.name!r} and {other.name!r} have different pixels")
+    shift, two = _shift(cube, other), other.grid
     days, known = (times.astype("datetime64[D]") for times in (cube.times, other.times))
     steps = np.searchsorted(known, days).clip(max=len(known) - 1)
     places = np.empty_like(positions)
