@@ -33,6 +33,7 @@ def run(
         Takes one sentence for the user instead, if `call` raised one of `errors.EXPECTED`.
     """
     document = pn.state.curdoc
+    session = document.session_context if document else None
 
     def apply(result: Any, sentence: str) -> None:
         if sentence:
@@ -44,7 +45,7 @@ def run(
         answer = await asyncio.to_thread(_answer, call, args)
         if document is None:
             apply(*answer)
-        else:
+        elif session is None or not session.destroyed:  # else nobody looks any more
             document.add_next_tick_callback(lambda: apply(*answer))
 
     try:
