@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 def serve(ws: Workspace, *, host: str = "127.0.0.1", port: int = 5006) -> None:
     """Serve the page and the HTTP routes of a workspace until the process is stopped."""
-    from app import server  # loads Panel and the plotting libraries
+    from app import server, visitors  # loads Panel and the plotting libraries
 
+    visitors.install()
     server.serve_forever(ws, host=host, port=port)

@@ -10,7 +10,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import data, reads_find, reads_time, sections, style
+from app import data, reads_find, reads_time, sections, style, visitors
 from app.state import LINKED, State
 from app.views.dates import DatesView
 from app.views.export import ExportView
@@ -20,6 +20,8 @@ from app.views.latent import LatentView
 from app.views.layer import LayerView
 from app.views.map import MapView
 from app.views.meaning import MeaningView
+from app.views.queue import QueueView
+from app.views.scenes import ScenesView
 from app.views.timeseries import SeriesView
 from app.views.transect import TransectView
 from deepfeatures.settings import Workspace
@@ -33,7 +35,7 @@ WELCOME = (
 
 def build(ws: Workspace) -> pmui.Page:
     """Make the page of one session; nothing in it is shared with another one."""
-    state = State(ws=ws, cubes=data.cubes(ws))
+    state = State(ws=ws, cubes=data.cubes(ws), owner=visitors.owner())
     if location := pn.state.location:
         location.sync(state, LINKED)
     state.settle()
@@ -79,6 +81,11 @@ def page(state: State) -> pmui.Page:
         sizing_mode="stretch_both",
     )
     sidebar = sections.folded(_sections(state, layer, chart), ["Map", "Area and features"])
+    titles = list(_sections(state, layer, chart))
+    sidebar.param.watch(
+        lambda event: state.param.update(looking="Jobs" in [titles[one] for one in event.new]),
+        "active",
+    )
     made = _page([sidebar], [main], [_origin(state)])
     if on_phone():
         made.sidebar_open = False
@@ -99,6 +106,8 @@ def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, secti
             save=partial(reads_find.save, ws),
             shares=partial(data.shares, ws),
         ),
+        "Scenes": lambda: ScenesView(state=state),
+        "Jobs": lambda: QueueView(state=state),
         "Export": lambda: ExportView(state=state, size=partial(data.export_size, ws)),
     }
 

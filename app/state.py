@@ -33,6 +33,7 @@ LINKED = {
     "chosen": "series",
     "own": "own",
     "job": "job",
+    "kept": "aoi",
 }
 """The parameters that are kept in the address of the page, and their names there."""
 
@@ -63,11 +64,16 @@ class State(param.Parameterized):
     lat = param.Number(None, doc="Latitude of the clicked pixel [degrees].")
     chosen = param.List(["NDVI", "kNDVI", "NDMI"], doc="Indices and bands in the series plot.")
     own = param.List([], doc="Expressions that the user has made indices of, newest last.")
-    mode = param.Selector(objects=["Explore", "Box", "Polygon", "Line"], doc="What the mouse does.")
+    mode = param.Selector(
+        objects=["Explore", "Box", "Polygon", "Line", "Edit"], doc="What the mouse does."
+    )
     pins = param.List([], doc="Kept pixels: dicts with id, lon, lat [degrees] and color.")
     line = param.List([], doc="Drawn line: longitude and latitude [degrees] of its points.")
     area = param.Dict(None, doc="Drawn or uploaded area, a GeoJSON Feature.")
+    kept = param.String(doc="Id of the kept area that `area` is, or empty.")
+    owner = param.String(doc="Whose areas and jobs these are, see `visitors.owner`.")
     selection = param.String(doc="Id of the pixels selected in the latent view, or empty.")
+    looking = param.Boolean(False, doc="Whether the list of jobs is open.")
     job = param.String(doc="Id of the job that this session watches, or empty.")
 
     @property

@@ -294,10 +294,10 @@ def test_the_area_asks_before_it_costs(state: State) -> None:
     assert "Draw an area" in view.note.object
     assert view.start.disabled
     west, south, east, north = state.info["bounds"]
-    view._uploaded(json.dumps(square(west, south, east, north)).encode())
+    view.area.uploaded(json.dumps(square(west, south, east, north)).encode(), "a.geojson")
     assert "7 dates" in view.note.object
     assert not view.start.disabled
-    view._uploaded(b"{")
+    view.area.uploaded(b"{", "a.geojson")
     assert 'role="alert"' in view.note.object
 
 

@@ -1,4 +1,4 @@
-"""An area becomes features: draw or upload it, see what it costs, start, watch, cancel."""
+"""An area becomes features: see what it costs, start, watch, cancel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import param
 
 from app import style, work
 from app.state import State
-from deepfeatures import aoi, cards, jobs
+from app.views.area import WIDE, AreaView
+from deepfeatures import aoi, cards, jobs, kinds
 
 POLL = 500
 """Milliseconds between two looks at a job."""
@@ -39,13 +40,20 @@ def told(expected: dict[str, Any], square_kilometres: float) -> str:
     )
 
 
+def remaining(job: dict[str, Any]) -> str:
+    """Say how long a job will take still, empty if nobody knows."""
+    seconds = job.get("remaining")
+    return "" if seconds is None else f", about {style.duration(seconds)} to go"
+
+
 def progressed(job: dict[str, Any]) -> str:
     """Say in one sentence how far a job is."""
-    percent = f"{job['fraction']:.0%}"
+    known = kinds.KINDS.get(job.get("kind", "embed"))
+    doing = known.title if known else "Working"
     return {
         "queued": "Waiting for the worker.",
-        "running": f"Computing features: {percent}.",
-        "cancelling": "Cancelling after the current tile.",
+        "running": f"{doing}: {job['fraction']:.0%}{remaining(job)}.",
+        "cancelling": "Cancelling.",
         "done": f"Done: {job.get('out')} is on the map.",
         "failed": f"Failed: {job.get('error')}",
         "cancelled": "Cancelled; nothing was kept.",
@@ -60,52 +68,37 @@ class JobsView(pn.viewable.Viewer):
     def __init__(self, *, read: Any, **params: Any) -> None:
         super().__init__(**params)
         self.read = read
-        self._area()
+        self.area = AreaView(state=self.state)
+        self.period = pmui.Select(label="Period", options={}, size="small", **WIDE)
+        self.model = pmui.Select(label="Model", options=[], size="small", **WIDE)
+        self.note = pn.pane.HTML("", stylesheets=[style.CSS], **WIDE)
         self._job()
         self._wire()
 
-    def _area(self) -> None:
-        wide = {"sizing_mode": "stretch_width", "margin": (4, 0)}
-        self.box = pmui.Button(
-            label="Draw a box", icon="crop_square", variant="outlined", size="small", margin=0
-        )
-        self.polygon = pmui.Button(
-            label="Draw a polygon", icon="polyline", variant="outlined", size="small", margin=0
-        )
-        self.upload = pmui.FileInput(
-            label="Upload GeoJSON", accept=".geojson,.json", variant="outlined", size="small",
-            max_file_size=6_000_000, **wide,
-        )  # fmt: skip
-        self.period = pmui.Select(label="Period", options={}, size="small", **wide)
-        self.model = pmui.Select(label="Model", options=[], size="small", **wide)
-        self.note = pn.pane.HTML("", stylesheets=[style.CSS], **wide)
-        self.box.on_click(lambda _: self.state.param.update(mode="Box"))
-        self.polygon.on_click(lambda _: self.state.param.update(mode="Polygon"))
-        self.upload.param.watch(lambda event: self._uploaded(event.new), "value")
-
     def _job(self) -> None:
-        wide = {"sizing_mode": "stretch_width", "margin": (4, 0)}
         self.start = pmui.Button(
-            label="Compute features", icon="bolt", variant="contained", disabled=True, **wide
+            label="Compute features", icon="bolt", variant="contained", disabled=True, **WIDE
         )
-        self.bar = pmui.LinearProgress(value=0, variant="determinate", visible=False, **wide)
-        self.progress = pn.pane.HTML("", stylesheets=[style.CSS], visible=False, **wide)
+        self.bar = pmui.LinearProgress(value=0, variant="determinate", visible=False, **WIDE)
+        self.progress = pn.pane.HTML("", stylesheets=[style.CSS], visible=False, **WIDE)
         self.cancel = pmui.Button(
-            label="Cancel", icon="close", variant="outlined", size="small", visible=False, **wide
+            label="Cancel", icon="close", variant="outlined", size="small", visible=False, **WIDE
         )
         self.start.on_click(self._submit)
         self.cancel.on_click(self._cancel)
-        self.clock = None
+        self.clock: Any = None
 
     def _wire(self) -> None:
         state = self.state
         state.param.watch(self._source, ["cube", "cubes"])
         state.param.watch(self._ask, ["area", "mode"])
+        state.param.watch(lambda event: event.new and self._watch(), "job")
+        self.area.param.watch(self._ask, "sentence")
         self.period.param.watch(self._ask, "value")
         self.model.param.watch(self._ask, "value")
         self._source()
         if state.job:  # from the address: the page was loaded again
-            self.watch(state.job)
+            self._watch()
 
     def _source(self, *_: Any) -> None:
         info = self.state.cubes.get(self.state.source, {})
@@ -127,14 +120,8 @@ class JobsView(pn.viewable.Viewer):
 
     def _ask(self, *_: Any) -> None:
         self.start.disabled = True
-        hints = {
-            "Box": "Drag a box on the map.",
-            "Polygon": "Click the corners on the map; double-click the last one, or press Finish.",
-        }
-        if self.state.mode in hints:
-            self._say(hints[self.state.mode])
-        elif self.state.area is None:
-            self._say("Draw an area on the map, or upload one, to compute its features.")
+        if hint := self.area.note():
+            self.note.object = hint
         elif not self.state.source or not self.model.value:
             self._say("There is no band cube or no model to compute features with.")
         else:
@@ -160,35 +147,36 @@ class JobsView(pn.viewable.Viewer):
     def _failed(self, sentence: str) -> None:
         self.note.object = f'<div class="note" role="alert"><b>{escape(sentence)}</b></div>'
 
-    def _uploaded(self, content: bytes | None) -> None:
-        if content:
-            work.run(
-                lambda: aoi.to_geojson(aoi.from_geojson(content)),
-                then=lambda area: self.state.param.update(area=area, mode="Explore"),
-                failed=self._failed,
-            )
-
     def _submit(self, _: Any) -> None:
         self.start.disabled = True
-        work.run(self._queue, then=self.watch, failed=self._failed)
+        work.run(
+            self._queue, then=lambda key: self.state.param.update(job=key), failed=self._failed
+        )
 
     def _queue(self) -> str:
         return jobs.submit(
-            self.state.ws, cube=self.state.source, model=self.model.value, aoi=self._wanted()
+            self.state.ws,
+            cube=self.state.source,
+            model=self.model.value,
+            aoi=self._wanted(),
+            owner=self.state.owner,
         )
 
-    def watch(self, key: str) -> None:
-        """Follow a job until it is over."""
-        self.state.job = key
+    def _watch(self) -> None:
+        """Follow the job of the session until it is over."""
         self.bar.param.update(value=0, visible=True)
         self.progress.param.update(object="Waiting for the worker.", visible=True)
         self.cancel.param.update(visible=True, disabled=False)
         self.start.disabled = True
-        self.clock = pn.state.add_periodic_callback(self._poll, POLL)
+        if self.clock is None:
+            self.clock = pn.state.add_periodic_callback(self._poll, POLL)
 
     def _cancel(self, _: Any) -> None:
         self.cancel.disabled = True
-        work.run(jobs.cancel, self.state.ws, self.state.job, then=self._looked, failed=self._failed)
+        state = self.state
+        work.run(
+            jobs.cancel, state.ws, state.job, state.owner, then=self._looked, failed=self._failed
+        )
 
     def _poll(self) -> None:
         if self.state.job:
@@ -207,6 +195,7 @@ class JobsView(pn.viewable.Viewer):
             return
         if self.clock is not None:
             self.clock.stop()
+            self.clock = None
         self.state.job = ""
         self.cancel.visible = False
         self.bar.visible = job["state"] == "done"
@@ -216,11 +205,14 @@ class JobsView(pn.viewable.Viewer):
 
     def _done(self, name: str, cubes: dict[str, dict[str, Any]]) -> None:
         self.state.cubes = cubes
-        self.state.param.update(features=name, over=True)
+        made = cubes.get(name, {}).get("kind")
+        if made == "features":
+            self.state.param.update(features=name, over=True)
+        elif made:
+            self.state.cube = name
 
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Column(
-            pn.FlexBox(self.box, self.polygon, gap="8px", margin=(0, 0, 4, 0)),
-            self.upload, self.period, self.model, self.note, self.start, self.bar, self.progress,
+            self.area, self.period, self.model, self.note, self.start, self.bar, self.progress,
             self.cancel, sizing_mode="stretch_width", margin=(4, 12, 10, 12),
         )  # fmt: skip

@@ -22,6 +22,7 @@ from bokeh.plotting import figure
 
 from app import style
 from app.state import State
+from app.views.area import Corners
 
 EMPTY = (
     "data:image/gif;tile={Z}-{X}-{Y};base64,"
@@ -178,6 +179,7 @@ class MapView(pn.viewable.Viewer):
             self.figure, point=self.point, area=self.area, sketch=self.sketch, pins=self.pins,
             line=self.line,
         )  # fmt: skip
+        self.corners = Corners(self.figure, self.state)
         self.done = pmui.Button(
             label="Finish", size="small", variant="contained", visible=False, margin=(0, 8)
         )
@@ -262,8 +264,11 @@ class MapView(pn.viewable.Viewer):
         self.line.data = {"x": [x for x, _ in path], "y": [y for _, y in path]}
 
     def _tool(self, *_: Any) -> None:
-        box = self.state.mode == "Box"
-        self.figure.toolbar.active_drag = self.box if box else self.figure.select_one(PanTool)
+        tools = {"Box": self.box, "Edit": self.corners.tool}
+        drag = tools.get(self.state.mode) or self.figure.select_one(PanTool)
+        self.figure.toolbar.active_drag = drag
+        edit = self.corners.tool if self.state.mode == "Edit" else None
+        self.figure.toolbar.active_tap = edit or "auto"
         self._corners([])
 
     def _corners(self, corners: list[tuple[float, float]]) -> None:
@@ -277,7 +282,7 @@ class MapView(pn.viewable.Viewer):
         if self.state.mode in ("Polygon", "Line"):
             self.last = place
             self._corners([*zip(*self.sketch.data.values(), strict=True), place])
-        else:
+        elif self.state.mode != "Edit":
             lon, lat = style.to_lonlat(*place)
             self.state.param.update(lon=round(lon, 6), lat=round(lat, 6))
 
