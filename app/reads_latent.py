@@ -37,18 +37,19 @@ def shade(ws: Workspace, name: str, found: space.Plane, by: str, source: str) ->
     if by == "density":
         return PLAIN
     if by == "month":
-        of_date = cube.times.astype("datetime64[M]").astype(int) % 12
+        of_date = (cube.times.astype("datetime64[M]").astype(int) % 12).astype(np.int8)
         return Shade(by, of_date[at[:, 0]], style.MONTH_NAMES)
     if by == "year":
         years, of_date = np.unique(cube.times.astype("datetime64[Y]"), return_inverse=True)
-        return Shade(by, of_date[at[:, 0]], tuple(years.astype(str).tolist()))
+        return Shade(by, of_date.astype(np.int16)[at[:, 0]], tuple(years.astype(str).tolist()))
     if by == "place":
-        return Shade(by, (at[:, 1:] + 0.5) / (cube.grid.height, cube.grid.width))
+        share = (at[:, 1:] + 0.5) / (cube.grid.height, cube.grid.width)
+        return Shade(by, share.astype(np.float32))
     if by.startswith(LAYER):
         layer = opened(ws, by.removeprefix(LAYER))
         values = space.layer(cube, layer, found.points)
         if layer.classes:
-            codes = np.where(np.isfinite(values), values, 0).astype(np.int64) - 1
+            codes = np.where(np.isfinite(values), values, 0).astype(np.int16) - 1
             return Shade(by, codes, layer.classes)
     else:
         values = space.channel(cube, opened(ws, source) if source else None, found.points, by)

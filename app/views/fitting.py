@@ -25,7 +25,7 @@ class Offer(pn.viewable.Viewer):
 
     def __init__(self, *, made: Callable[[], None], **params: Any) -> None:
         super().__init__(**params)
-        self.made, self.name, self.job = made, "", ""
+        self.made, self.cube, self.job = made, "", ""
         self.clock: Any = None
         self.note = pn.pane.HTML("", stylesheets=[style.CSS], margin=(4, 0))
         self.start = pmui.Button(
@@ -43,7 +43,7 @@ class Offer(pn.viewable.Viewer):
 
     def ask(self, name: str) -> None:
         """Say what the UMAP of a cube takes, or watch the job that makes it."""
-        self.name, self.job = name, ""
+        self.cube, self.job = name, ""
         self.start.param.update(visible=True, disabled=True)
         work.run(
             reads_latent.expected, self.state.ws, name,
@@ -52,7 +52,7 @@ class Offer(pn.viewable.Viewer):
 
     def leave(self) -> None:
         """Look at the job no more; it goes on."""
-        self.name = self.job = ""
+        self.cube = self.job = ""
         if self.clock is not None:
             self.clock.stop()
             self.clock = None
@@ -61,7 +61,7 @@ class Offer(pn.viewable.Viewer):
         self.note.object = f'<div class="note" role="status">{escape(sentence)}</div>'
 
     def _estimated(self, name: str, seconds: float, running: str) -> None:
-        if name != self.name:
+        if name != self.cube:
             return
         if running:
             self._watch(running)
@@ -75,7 +75,7 @@ class Offer(pn.viewable.Viewer):
     def _submit(self, _: Any) -> None:
         self.start.disabled = True
         work.run(
-            reads_latent.fit, self.state.ws, self.name, then=self._watch, failed=self._say
+            reads_latent.fit, self.state.ws, self.cube, then=self._watch, failed=self._say
         )  # fmt: skip
 
     def _watch(self, key: str) -> None:
@@ -108,9 +108,9 @@ class Offer(pn.viewable.Viewer):
             self.leave()
             self.made()
         else:
-            name = self.name
+            cube = self.cube
             self.leave()
-            self.name = name
+            self.cube = cube
             self._say(f"UMAP {job['state']}. {job['error'] or ''}")
             self.start.param.update(visible=True, disabled=False)
 

@@ -1,0 +1,130 @@
+"""The latent view without a browser: a UMAP asked for, watched, shown and lassoed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bokeh.events import SelectionGeometry
+from bokeh.models import Plot
+
+from app import data, main, reads_latent, style
+from app.state import State
+from app.views import cloud, latent, meaning
+from deepfeatures import catalogue, jobs, reading, serve, space
+from deepfeatures import latent as science
+from deepfeatures.settings import workspace
+from deepfeatures.space import planes
+
+
+@pytest.fixture
+def state(demo_copy: Path, monkeypatch: pytest.MonkeyPatch) -> State:
+    """The state of a new page on a copy of the demo."""
+    monkeypatch.setattr(style, "BASEMAP", "none")
+    ws = workspace(demo_copy)
+    found = State(ws=ws, cubes=data.cubes(ws))
+    found.settle()
+    main.start(found)
+    return found
+
+
+def small_umap(state: State) -> space.Plane:
+    """Make a plane of neighbours, as a UMAP is one."""
+    base = space.plane(state.ws, state.features)
+    assert base is not None
+    cube = planes.opened(state.ws, state.features)
+    table = space.vectors(cube, base.points.codes)
+    known = np.unique(table[::501], axis=0)
+    axes = science.Neighbours(known, np.stack([known[:, 1], -known[:, 0]], axis=1))
+    few = space.Sample(base.points.positions[::50], base.points.codes[::50])
+    return space.Plane(
+        "umap", cube.version, few, science.place(axes, space.vectors(cube, few.codes)), axes
+    )
+
+
+def test_a_umap_is_offered_watched_shown_and_lassoed(state: State) -> None:
+    view, other = latent.LatentView(state=state), latent.LatentView(state=state)
+    assert len(view.image.data["image"]) == 1
+    view.choices.method = "umap"
+    offer = view.offer.made
+    assert "There is no UMAP of demo-features yet" in offer.note.object
+    assert view.image.data["image"] == []
+    offer._submit(None)
+    (job,) = jobs.listing(state.ws)
+    assert (job["kind"], job["cube"], job["state"]) == ("umap", "demo-features", "queued")
+    other.choices.method = "umap"
+    assert other.offer.made.job == job["id"], "what somebody asked for is not asked for again"
+    planes.keep(state.ws, "demo-features", small_umap(state))
+    jobs.cancel(state.ws, job["id"])
+    offer._looked({"id": job["id"], "state": "done", "fraction": 1.0, "error": None})
+    assert view.plane is not None
+    assert view.plane.method == "umap"
+    assert not view.offer.holder.visible
+    assert view.figure.xaxis.axis_label == "UMAP, first axis"
+    assert len(view.image.data["image"]) == 1
+
+    low, high = np.percentile(view.plane.scores, (20, 60), axis=0)
+    ring = {"type": "rect", "x0": low[0], "x1": high[0], "y0": low[1], "y1": high[1]}
+    view._selected(SelectionGeometry(Plot(), geometry=ring, final=True))
+    selection = serve.SELECTIONS.get(state.selection)
+    cube = reading.open(catalogue.url(state.ws, "demo-features"), "demo-features")
+    t = reading.step(cube, state.date)
+    found = reading.members(cube, selection, t, slice(0, 90), slice(20, 128))
+    at = view.plane.points.positions
+    here = (at[:, 0] == t) & (at[:, 1] < 90) & (at[:, 2] >= 20)
+    wanted = ((view.plane.scores > low) & (view.plane.scores < high)).all(axis=1)[here]
+    assert 0 < wanted.sum() < len(wanted)
+    np.testing.assert_array_equal(found[at[here, 1], at[here, 2] - 20], wanted)
+
+
+def test_a_cancelled_umap_can_be_asked_for_again(state: State) -> None:
+    for file in planes.folder(state.ws, "demo-features").glob("umap-*"):
+        file.unlink()
+    planes._HELD.clear()
+    view = latent.LatentView(state=state)
+    view.choices.method = "umap"
+    offer = view.offer.made
+    offer._submit(None)
+    offer._cancel(None)
+    assert "UMAP cancelled" in offer.note.object
+    assert offer.start.visible
+    assert not offer.start.disabled
+    view.choices.method = "pca"
+    assert not view.offer.holder.visible
+    assert view.plane is not None
+
+
+def test_every_choice_of_colour_is_drawn_and_explained(state: State) -> None:
+    view = latent.LatentView(state=state)
+    values = [one[0] for _, options in view.choices.groups() for one in options]
+    assert {"density", "month", "year", "place", "F01", "NDVI", "B04"} <= set(values)
+    seen = set()
+    for by in ("month", "year", "place", "F01", "NDVI"):
+        view.choices.by = by
+        assert view.shade.name == by
+        seen.add(view.image.data["image"][0].tobytes())
+        assert cloud.legend(view.shade) in view.legend.object
+    assert len(seen) == 5
+    plane = view.plane
+    source = reading.open(catalogue.url(state.ws, "demo"), "demo")
+    at = plane.points.positions[:50]
+    wanted = space.gather(source, ["NDVI"], at)["NDVI"]  # both cubes have the same dates and pixels
+    np.testing.assert_allclose(view.shade.values[:50], wanted)
+    view.choices.by = "nonsense"
+    assert "has no channel" in view.note.object
+
+
+def test_the_meaning_says_when_the_bands_are_gone(state: State) -> None:
+    view = meaning.MeaningView(state=state)
+    assert len(view.bars.data["name"]) == meaning.STRONGEST
+    view.ranks.value = True
+    found = reads_latent.meaning(state.ws, "demo-features", "demo")
+    row = found.spearman[0]
+    first = view.bars.data["name"][0]
+    assert abs(row[found.names.index(first)]) == pytest.approx(np.nanmax(np.abs(row)))
+    view.bars.selected.indices = [0]
+    assert (state.cube, state.show) == ("demo", first)
+    state.cubes = {name: one for name, one in state.cubes.items() if one["kind"] == "features"}
+    assert "not in this workspace" in view.note.object
+    assert view.bars.data["name"] == []
