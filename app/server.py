@@ -21,7 +21,7 @@ from panel.io.state import set_curdoc
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.ioloop import IOLoop
 
-from app import signin, style
+from app import logs, signin, style
 from app.main import build
 from app.views import cloud
 from deepfeatures import catalogue, serve, worker
@@ -95,6 +95,7 @@ def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
     OSError
         If the port is taken.
     """
+    logs.start()
     pn.config.js_files = {"tiles": "assets/tiles.js"}
     health = Health(ws)
     server = made(health, host=host, port=port)

@@ -16,8 +16,8 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from app import server, signin
-from deepfeatures import settings
+from app import logs, server, signin
+from deepfeatures import catalogue, settings
 from deepfeatures.serve.limits import Allowed, Limits, Rate, Refusal
 
 UNUSED = 400
@@ -253,3 +253,38 @@ def test_sign_in_comes_from_the_environment_and_shows_no_secret() -> None:
     assert not signin.right({"ann": "rain"}, "bob", "")
     assert "rain" not in repr(found)
     assert signin.from_environment({}).provider == ""
+
+
+def test_numbers_and_lines_tell_routes_but_neither_places_nor_names(
+    alone: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = "/api/cubes/demo/series?lon=11.123456&lat=51.654321"
+    with caplog.at_level("INFO", "deepfeatures.serve"), alone.client() as web:
+        assert web.get(place).status_code == 400  # outside
+        assert web.get("/api/cubes").status_code == 200
+        text = web.get("/metrics").text
+        forwarded = web.get("/metrics", headers={"X-Forwarded-For": "10.0.0.1"})
+    assert 'deepfeatures_requests_total{route="Series",status="400"} 1.0' in text
+    assert 'deepfeatures_jobs{state="queued"} 0.0' in text
+    assert "deepfeatures_event_loop_lag_seconds_max" in text
+    assert forwarded.status_code == 403
+    lines = [logs.Lines().format(one) for one in caplog.records if hasattr(one, "fields")]
+    found = [json.loads(line) for line in lines]
+    assert {"Series", "Cubes", "Metrics"} <= {line["route"] for line in found}
+    assert all({"time", "level", "status", "ms", "user"} <= set(line) for line in found)
+    assert "11.123456" not in "".join(lines)
+    assert "127.0.0.1" not in "".join(lines)
+
+
+def test_health_notices_a_broken_page_and_that_it_was_mended(demo_home: Path) -> None:
+    health = server.Health(settings.workspace(demo_home))
+    health.look()
+    assert health() == {"cubes": len(catalogue.names(health.ws))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "LOOK_SECONDS", 0.0)
+        patch.setattr(server, "build", lambda ws: ws.nothing)
+        with pytest.raises(RuntimeError, match="no attribute 'nothing'"):
+            health()
+        patch.undo()
+        health.looked = -1e9
+        assert health()
