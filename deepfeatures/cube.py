@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from deepfeatures import __version__, cards, catalogue, contract, makers, store, work
+from deepfeatures import __version__, cards, catalogue, contract, makers, space, store, work
 from deepfeatures.aoi import AOI, window
 from deepfeatures.settings import Workspace, checked_name
 from deepfeatures.tiles import Tile
@@ -452,6 +452,7 @@ def feature_name(name: str, model: str, aoi: AOI | None = None) -> str:
 def remove(ws: Workspace, name: str) -> None:
     """Remove a cube from the catalogue and from the disk."""
     catalogue.remove(ws, name)
+    space.forget(ws, name)
 
 
 def discard(ws: Workspace, name: str) -> None:

@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import rankdata
 
 NEAREST = 4
 """Points that the place of another one follows from."""
@@ -137,6 +136,8 @@ def correlations(features: np.ndarray, others: np.ndarray, *, ranks: bool = Fals
     ValueError
         If the numbers of rows differ.
     """
+    from scipy.stats import rankdata  # slow to import
+
     if features.ndim != 2 or others.ndim != 2 or len(features) != len(others):
         raise ValueError(
             f"tables of shape {features.shape} and {others.shape} do not fit; give as many rows"

@@ -14,7 +14,7 @@ import shapely
 import xarray as xr
 from conftest import bands_cube
 
-from deepfeatures import catalogue, jobs, kinds, latent, layers, reading, space, store
+from deepfeatures import catalogue, cube, jobs, kinds, latent, layers, reading, space, store
 from deepfeatures.aoi import AOI
 from deepfeatures.bands import attributes
 from deepfeatures.settings import Workspace
@@ -179,6 +179,14 @@ def test_what_a_killed_writer_leaves_is_no_plane(own: Workspace, monkeypatch) ->
         planes.keep(own, "learned", made)
     assert not list(file.parent.glob("*.draft"))
     assert space.plane(own, "learned") is not None  # without a disk it is made in memory
+
+
+def test_a_removed_cube_takes_its_planes_along(own: Workspace) -> None:
+    made = space.plane(own, "learned")
+    assert planes.path(own, "learned", "pca", made.version).exists()
+    cube.remove(own, "learned")
+    assert not planes.folder(own, "learned").exists()
+    cube.remove(own, "bands")  # which has none
 
 
 def test_a_cube_without_features_has_no_plane(ws: Workspace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepfeatures.space.fitting import Settings, fit_umap
 from deepfeatures.space.meaning import Meaning, channel, layer, meaning
-from deepfeatures.space.planes import METHODS, POINTS, Plane, clear, plane, stored
+from deepfeatures.space.planes import METHODS, POINTS, Plane, clear, forget, plane, stored
 from deepfeatures.space.sampling import Sample, gather, inside, sample, vectors
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "channel",
     "clear",
     "fit_umap",
+    "forget",
     "gather",
     "inside",
     "layer",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import zipfile
 from collections import OrderedDict
 from contextlib import suppress
@@ -177,6 +178,11 @@ def clear(ws: Workspace, name: str) -> None:
     """Remove what a killed writer has left."""
     for draft in folder(ws, name).glob("*.draft"):
         draft.unlink(missing_ok=True)
+
+
+def forget(ws: Workspace, name: str) -> None:
+    """Remove the planes of a cube that is gone."""
+    shutil.rmtree(folder(ws, name), ignore_errors=True)
 
 
 def _arrays(made: Plane) -> dict[str, Any]:
