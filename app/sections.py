@@ -114,7 +114,7 @@ def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Colum
         size="small",
         description=label,
         margin=(0, 0, 4, 0),
-        sx={"& .MuiToggleButton-root": {"whiteSpace": "nowrap"}},
+        sx={"& .MuiToggleButton-root": {"whiteSpace": "nowrap", "py": "2px"}},
     )
     place = pn.Column(sizing_mode="stretch_both", margin=0)
 
