@@ -109,7 +109,7 @@ def submit(
         db.execute("COMMIT")
     for old in forgotten:
         logs.drop(ws, old)
-    logs.log(ws, str(record["id"]), f"asked for: {kind} of {cube or 'nothing'} to {record['out']}")
+    logs.log(ws, str(record["id"]), f"asked for: {kind} {cube and f'of {cube} '}to {record['out']}")
     return str(record["id"])
 
 
