@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app import style
 from app.data import Times, opened
-from app.views.cloud import LAYER, PLAIN, Shade
+from app.views.cloud import LAYER, PLAIN, Ranges, Shade, ranges
 from deepfeatures import aoi, jobs, latent, reading, serve, space
 from deepfeatures.settings import Workspace
 
@@ -20,9 +20,10 @@ OPEN = ("queued", "running", "cancelling")
 """States of a job that is not over."""
 
 
-def plane(ws: Workspace, name: str, method: str) -> space.Plane | None:
-    """Give a plane of a feature cube, None if it was not fitted yet."""
-    return space.plane(ws, name, method)
+def plane(ws: Workspace, name: str, method: str) -> tuple[space.Plane, Ranges] | None:
+    """Give a plane of a feature cube and the ranges that show it, None if it was not fitted yet."""
+    found = space.plane(ws, name, method)
+    return None if found is None else (found, ranges(found.scores))
 
 
 def shade(ws: Workspace, name: str, found: space.Plane, by: str, source: str) -> Shade:

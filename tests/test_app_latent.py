@@ -95,6 +95,32 @@ def test_a_cancelled_umap_can_be_asked_for_again(state: State) -> None:
     assert view.plane is not None
 
 
+def test_an_area_is_marked_at_the_dates_of_the_year(state: State) -> None:
+    view = latent.LatentView(state=state)
+    west, south, east, north = state.info["bounds"]
+    x, y, step = (west + east) / 2, (south + north) / 2, (east - west) / 12
+    corners = [[x, y], [x + step, y], [x + step, y + step], [x, y + step], [x, y]]
+    state.area = {
+        "type": "Feature", "properties": {"name": "here"},
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+    }  # fmt: skip
+    before = view.area.data
+    assert len(set(before["day"])) > 5
+    assert {day[:4] for day in before["day"]} == {state.date[:4]}
+    state.date = next(day for day in state.days if day != state.date)
+    assert view.area.data is before, "another date of the year marks the same points"
+    view.choices.of = "Area"
+    times, scores = reads_latent.mean_track(state.ws, state.features, view.plane, state.area)
+    kept = np.isfinite(scores).all(axis=1)
+    np.testing.assert_array_equal(view.path.data["x"], scores[kept, 0])
+    assert view.path.data["day"] == times[kept].astype("datetime64[D]").astype(str).tolist()
+    view.choices.method = "umap"
+    view.choices.method = "pca"
+    assert view.area.data["x"] == before["x"], "the points come back with the plane"
+    state.area = None
+    assert view.area.data["x"] == []
+
+
 def test_every_choice_of_colour_is_drawn_and_explained(state: State) -> None:
     view = latent.LatentView(state=state)
     values = [one[0] for _, options in view.choices.groups() for one in options]

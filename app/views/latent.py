@@ -70,6 +70,7 @@ class LatentView(pn.viewable.Viewer):
         self.plane: space.Plane | None = None
         self.shade = picture.PLAIN
         self.colors: dict[str, str] = {}
+        self.marked: Any = None
         self.image = empty("image", "x", "y", "dw", "dh", name="latent-image")
         self.lines = empty("xs", "ys", "color")
         self.path = empty("x", "y", "day", "color", name="latent-path")
@@ -171,11 +172,14 @@ class LatentView(pn.viewable.Viewer):
             self._empty("No features yet: draw an area on the map and compute them.")
 
     def _empty(self, sentence: str) -> None:
+        self.marked = None
         for source in (self.image, self.path, self.lines, self.here, self.area):
             source.data = {key: [] for key in source.data}
         self.note.object = note(sentence) if sentence else ""
 
-    def _planed(self, asked: tuple[str, str], found: space.Plane | None) -> None:
+    def _planed(
+        self, asked: tuple[str, str], found: tuple[space.Plane, picture.Ranges] | None
+    ) -> None:
         if asked != self._asked():
             return
         if found is None:
@@ -184,11 +188,11 @@ class LatentView(pn.viewable.Viewer):
             self.offer.holder.visible = True
             offer.ask(asked[0])
             return
-        self.plane, self.shade = found, picture.PLAIN
-        (left, right), (bottom, top) = picture.ranges(found.scores)
+        self.plane, ((left, right), (bottom, top)) = found
+        self.shade = picture.PLAIN
         self.figure.x_range.update(start=left, end=right)
         self.figure.y_range.update(start=bottom, end=top)
-        self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = axis_names(found)
+        self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = axis_names(self.plane)
         self._colour()
         self._follow()
         self._inside()
@@ -281,12 +285,15 @@ class LatentView(pn.viewable.Viewer):
 
     def _inside(self, *_: Any) -> None:
         state, plane = self.state, self.plane
+        asked = plane, state.area, state.date[:4]
+        if asked == self.marked:
+            return  # another date of the same year
+        self.marked = asked
         if plane is None or state.area is None:
             self.area.data = {key: [] for key in self.area.data}
             return
-        asked = plane, state.area, state.date[:4]
         work.run(
-            reads_latent.inside, state.ws, state.features, *asked,
+            reads_latent.inside, state.ws, state.features, plane, *asked[1:],
             then=partial(self._marked, asked), failed=lambda _: self._marked(asked),
         )  # fmt: skip
 
