@@ -72,6 +72,21 @@ def limits(ws: Workspace, name: str, channel: str) -> tuple[float, float]:
     return reading.limits(opened(ws, name), channel)
 
 
+def histogram(
+    ws: Workspace, name: str, channel: str, date: str, bounds: list[float]
+) -> reading.Histogram:
+    """Count the usable values of a channel in a view (west, south, east, north in degrees).
+
+    Raises
+    ------
+    ValueError
+        If the view shows nothing of the cube.
+    """
+    cube = opened(ws, name)
+    west, south, east, north = bounds
+    return reading.histogram(cube, channel, reading.step(cube, date), (west, south, east, north))
+
+
 @lru_cache(maxsize=16)
 def _lazy(cube: reading.OpenCube) -> xr.Dataset:
     return store.open(cube.url)

@@ -12,14 +12,18 @@ import panel_material_ui as pmui
 
 from app import data, reads_find, reads_time, sections, style, visitors
 from app.state import LINKED, State
+from app.views import glass
+from app.views.compare import CompareView, follow
 from app.views.dates import DatesView
 from app.views.export import ExportView
 from app.views.find import FindView
+from app.views.histogram import HistogramView
 from app.views.jobs import JobsView
 from app.views.latent import LatentView
 from app.views.layer import LayerView
 from app.views.map import MapView
 from app.views.meaning import MeaningView
+from app.views.places import PlacesView
 from app.views.queue import QueueView
 from app.views.scenes import ScenesView
 from app.views.timeseries import SeriesView
@@ -71,6 +75,7 @@ def page(state: State) -> pmui.Page:
         suggest=partial(data.limits, state.ws),
         reachable=partial(data.reachable, style.BASEMAP),
     )
+    follow(state)
     chart = MapView(state=state)
     main = pn.Row(
         _left(state, layer, chart),
@@ -98,6 +103,11 @@ def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, secti
     ws = state.ws
     return {
         "Map": lambda: layer,
+        "Histogram": lambda: HistogramView(
+            state=state, count=partial(data.histogram, ws), bounds=chart.bounds
+        ),
+        "Compare": lambda: CompareView(state=state),
+        "Places": lambda: PlacesView(state=state, bounds=chart.bounds, go=chart.go),
         "Area and features": lambda: JobsView(state=state, read=partial(data.cubes, ws)),
         "Find": lambda: FindView(
             state=state,
@@ -187,7 +197,7 @@ def _stack(state: State, chart: MapView, ramp: pn.pane.HTML) -> pn.viewable.View
 
     state.param.watch(sign, ["cube", "cubes", "background"])
     sign()
-    return _column(chart, modes, ramp, line, name="stack")
+    return _column(chart, glass.over(state), modes, ramp, line, name="stack")
 
 
 def _column(*parts: Any, name: str, sizing_mode: str = "stretch_both") -> pn.Column:

@@ -7,6 +7,7 @@ from typing import Any
 import param
 
 from deepfeatures.bands import BANDS
+from deepfeatures.reading import COMPONENTS
 from deepfeatures.serve.spectral import computable
 from deepfeatures.settings import Workspace
 
@@ -20,6 +21,7 @@ PICTURES = {
     "features": {
         "Features 1, 2, 3 as colours": "F01,F02,F03",
         "Features 4, 5, 6 as colours": "F04,F05,F06",
+        "Principal components as colours": ",".join(COMPONENTS),
     },
 }
 """Colour pictures of a kind of cube: label to three channels, drawn as red, green and blue."""
@@ -64,6 +66,11 @@ class State(param.Parameterized):
     lat = param.Number(None, doc="Latitude of the clicked pixel [degrees].")
     chosen = param.List(["NDVI", "kNDVI", "NDMI"], doc="Indices and bands in the series plot.")
     own = param.List([], doc="Expressions that the user has made indices of, newest last.")
+    opacity = param.Number(1.0, bounds=(0, 1), doc="Opacity of the picture on the map.")
+    split = param.Boolean(False, doc="Show another picture right of a line.")
+    other_cube = param.String(doc="Cube of the picture right of the line.")
+    other_show = param.String(doc="What of it is shown, like `show`.")
+    other_date = param.String(doc="Its date, YYYY-MM-DD.")
     mode = param.Selector(
         objects=["Explore", "Box", "Polygon", "Line", "Edit"], doc="What the mouse does."
     )
@@ -121,7 +128,7 @@ class State(param.Parameterized):
     def pictures(self, name: str = "") -> dict[str, str]:
         """Colour pictures that a cube has the channels for: label to channels."""
         info = self.cubes.get(name or self.cube, {})
-        has = set(info.get("channels", []))
+        has = channels(info)
         found = PICTURES.get(info.get("kind", ""), {})
         return {label: rgb for label, rgb in found.items() if has >= set(rgb.split(","))}
 
@@ -145,10 +152,26 @@ class State(param.Parameterized):
 
     def shown(self, show: str) -> bool:
         """Tell whether the cube on the map has these channels, or gives this index."""
-        channels = self.info.get("channels", [])
-        if set(channels) >= set(show.split(",")):
-            return True
-        return self.info.get("kind") == "bands" and gives(channels, show)
+        return offered(self.info, show)
+
+    def layers(self) -> list[str]:
+        """Give what the keys for layers go through: pictures, chosen and own indices, channels."""
+        chosen = [name for name in [*self.chosen, *self.own] if self.shown(name)]
+        found = [*self.pictures().values(), *chosen, *self.info.get("channels", [])]
+        return list(dict.fromkeys(found))
+
+
+def channels(info: dict[str, Any]) -> set[str]:
+    """Give what can be read of a cube by name, but for indices."""
+    stored = list(info.get("channels", []))
+    return {*stored, *(COMPONENTS[: len(stored)] if info.get("kind") == "features" else ())}
+
+
+def offered(info: dict[str, Any], show: str) -> bool:
+    """Tell whether a cube has these channels, or gives this index."""
+    if channels(info) >= set(show.split(",")):
+        return True
+    return info.get("kind") == "bands" and gives(info["channels"], show)
 
 
 def gives(bands: list[str], text: str) -> bool:

@@ -63,6 +63,7 @@ FLOORS = [
         "safe",
         "vectors",
         "areas",
+        "places",
         "space",
     },
     {"embed", "infer", "makers", "work", "layers", "mapping", "finding"},

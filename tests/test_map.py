@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Iterator
 
 import httpx
+import hypothesis
 import numpy as np
 import pytest
 import xarray as xr
 from conftest import bands_cube
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from test_reading import features_cube
 from test_render import tile_at
 from test_serve import Server, place_of, tile
 
-from deepfeatures import catalogue, latent, reading, render, serve, store
+from app import data, main
+from app.state import State
+from app.views import compare, dates, histogram
+from app.views import map as chart
+from deepfeatures import catalogue, latent, places, reading, render, serve, store
 from deepfeatures.serve import tiles
 from deepfeatures.serve.ahead import Ahead
 from deepfeatures.serve.base import Pool
@@ -154,8 +162,8 @@ def test_the_value_under_the_pointer_is_that_of_the_store(web, ws):
     assert found["values"]["NDVI"] == pytest.approx(ndvi, abs=1e-3)
     assert found["usable"] == (int(field["valid"]) == 1)
     far = web.get("/api/cubes/field/value", params={"lon": 9, "lat": 50})
-    assert far.status_code == 400
-    assert "lies outside" in far.json()["error"]
+    assert far.status_code == 204
+    assert far.content == b""
 
 
 def test_the_next_dates_are_loaded_ahead(ws, monkeypatch):
@@ -184,3 +192,141 @@ def test_ahead_gives_way_and_forgets_the_oldest():
     pool.start(finished.set)
     assert finished.wait(10)
     assert done == ["again", 2]
+
+
+@given(st.integers(0, 9), st.booleans(), st.integers(0, 9), st.integers(0, 9))
+@hypothesis.settings(max_examples=50)
+def test_playing_stays_in_its_period_and_ends_or_begins_again(index, loop, one, other):
+    days = [f"2021-01-{day:02d}" for day in range(10, 20)]
+    first, last = sorted((one, other))
+    seen = [index]
+    for _ in range(25):
+        place = dates.following(
+            days, seen[-1], [1.0] * 10, clear=True, period=(days[first], days[last]), loop=loop
+        )
+        if place is None:
+            break
+        seen.append(place)
+    assert all(first <= place <= last for place in seen[1:])
+    assert set(range(max(first, index if first <= index <= last else first), last + 1)) <= set(seen)
+    assert (place is not None) == (loop and first < last)
+
+
+def test_playing_leaves_out_cloudy_dates_and_stops_where_none_is_clear():
+    days, period = list("abcde"), ("", "")
+    shares = [0.9, 0.1, 0.2, 0.8, 0.1]
+    assert dates.following(days, 0, shares, clear=True, period=period, loop=True) == 3
+    assert dates.following(days, 3, shares, clear=True, period=period, loop=True) == 0
+    assert dates.following(days, 3, shares, clear=True, period=period, loop=False) is None
+    cloudy = [0.0] * 5
+    assert dates.following(days, 2, cloudy, clear=True, period=period, loop=True) is None
+
+
+def somewhere(name: str, **other: object) -> places.Place:
+    found = {"lon": 3.1, "lat": 50.2, "bounds": (3.0, 50.1, 3.2, 50.3), "date": "2021-03-04"}
+    return places.Place(name, **(found | other))
+
+
+def test_places_are_kept_replaced_and_deleted(workspace):
+    places.keep(workspace, somewhere("  wet\tmeadow "))
+    places.keep(workspace, somewhere("Pit", note="grows"))
+    places.keep(workspace, somewhere("wet meadow", date=""))
+    assert [one.name for one in places.listing(workspace)] == ["Pit", "wet meadow"]
+    assert places.listing(workspace) == [
+        somewhere("Pit", note="grows"),
+        somewhere("wet meadow", date=""),
+    ]
+    places.remove(workspace, "Pit")
+    assert [one.name for one in places.listing(workspace)] == ["wet meadow"]
+    with pytest.raises(KeyError, match="no place 'Pit'"):
+        places.remove(workspace, "Pit")
+    assert not list(workspace.home.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (somewhere(" "), "name"),
+        (somewhere("a\u202eb"), "name"),
+        (somewhere("a", bounds=(3.2, 50.1, 3.0, 50.3)), "view"),
+        (somewhere("a", lat=float("nan")), "view"),
+        (somewhere("a", date="soon"), "isoformat"),
+    ],
+)
+def test_what_is_no_place_is_refused(workspace, place, words):
+    with pytest.raises(ValueError, match=words):
+        places.keep(workspace, place)
+    assert places.listing(workspace) == []
+
+
+def test_places_are_limited_and_spoilt_ones_left_out(workspace, monkeypatch):
+    monkeypatch.setattr(places, "MAX_PLACES", 2)
+    for name in "ab":
+        places.keep(workspace, somewhere(name))
+    with pytest.raises(ValueError, match="2 places already"):
+        places.keep(workspace, somewhere("c"))
+    path = workspace.home / "places.geojson"
+    content = json.loads(path.read_text())
+    content["features"][0]["bbox"] = "<script>"
+    path.write_text(json.dumps(content))
+    assert [one.name for one in places.listing(workspace)] == ["b"]
+
+
+def state_of(ws: Workspace) -> State:
+    found = State(ws=ws, cubes=data.cubes(ws))
+    found.settle()
+    main.start(found)
+    compare.follow(found)
+    return found
+
+
+def test_the_other_picture_is_one_that_there_is(ws):
+    state = state_of(ws)
+    view = chart.MapView(state=state)
+    assert view.other is None, "no layer before it is asked for"
+    state.split = True
+    choice = compare.CompareView(state=state)
+    assert (state.other_cube, state.other_show) == (state.cube, state.show)
+    choice.cube.value = "learned"
+    assert state.other_show in state.layers() or "," in state.other_show
+    assert "/tiles/learned/" in view.other.tile_source.url
+    choice.date.value = state.days[3]
+    assert f"time={state.days[3]}" in view.other.tile_source.url
+    state.split = False
+    assert view.other.tile_source.url == chart.EMPTY
+
+
+def test_keys_go_through_dates_and_layers(ws):
+    state = state_of(ws)
+    view = dates.DatesView(state=state, read=lambda name: data.shares(ws, name))
+    view.clear.value = False
+    view.go(2)
+    view._pressed(["next"])
+    assert state.index == 3
+    layers = state.layers()
+    view._pressed(["layer after"])
+    assert state.show == layers[(layers.index("B04,B03,B02") + 1) % len(layers)]
+    view._pressed(["layer before", "compare", "play"])
+    assert (state.show, state.split, view.player.playing) == ("B04,B03,B02", True, True)
+    view._play()
+    assert state.index == 4
+    state.cube = "learned"
+    assert "PC1,PC2,PC3" in state.layers()
+
+
+def test_the_range_of_the_view_becomes_that_of_the_colours(ws):
+    state = state_of(ws)
+    state.show = "B08"
+    box = state.info["bounds"]
+    view = histogram.HistogramView(
+        state=state, count=lambda *asked: data.histogram(ws, *asked), bounds=lambda: box
+    )
+    low, high = view.found.percentiles
+    view._fit(None)
+    assert state.limits == (pytest.approx(low, rel=1e-3), pytest.approx(high, rel=1e-3))
+    assert (view.range.left, view.range.right) == state.limits
+    view.range.right = high * 2
+    assert state.limits[1] == pytest.approx(high * 2, rel=1e-3)
+    state.show = "B04,B03,B02"
+    assert not view.figure.visible
+    assert "single channel" in view.note.object

@@ -1,6 +1,7 @@
 // The upper layer (front) loads the new picture; the lower one (back) shows the last complete
 // one until all visible tiles of the new picture are there, and then follows.
 const source = front.tile_source
+back._front = front
 clearInterval(front._relay)
 front._relay = setInterval(() => {
   const tiles = [...source.tiles.values()]

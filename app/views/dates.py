@@ -11,6 +11,7 @@ import param
 from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, CustomJS, HoverTool, Range1d
 from bokeh.plotting import figure
+from panel.custom import JSComponent
 
 from app import style, work
 from app.state import State
@@ -19,7 +20,44 @@ CLEAR = 0.5
 """A date counts as clear from this usable share on."""
 
 KEYS = (style.ASSETS / "keys.js").read_text()
-"""Turns the arrow keys, pressed anywhere but in an input, into steps."""
+"""Turns keys, pressed anywhere but in a field for text, into steps and other actions."""
+
+
+class Player(JSComponent):
+    """Buttons that play through the dates; a step is asked for when the map is drawn."""
+
+    playing = param.Boolean(False, doc="Go on to the next date by itself.")
+    loop = param.Boolean(True, doc="Begin again after the last date.")
+    date = param.String(doc="The date that is shown.")
+    first = param.String(doc="First date of the cube.")
+    last = param.String(doc="Last date of the cube.")
+    start = param.String(doc="Play from this date on.")
+    end = param.String(doc="Play up to this date.")
+    guide = param.Boolean(False, doc="Show the line that lists the keys.")
+
+    _esm = (style.ASSETS / "player.js").read_text()
+    _stylesheets = [(style.ASSETS / "player.css").read_text()]  # noqa: RUF012
+
+
+def following(
+    days: list[str], index: int, shares: list[float], *,
+    clear: bool, period: tuple[str, str], loop: bool,
+) -> int | None:  # fmt: skip
+    """Give the position that is played after another one; None at the end of the period."""
+    first, last = (day or other for day, other in zip(period, (days[0], days[-1]), strict=True))
+    inside = [place for place, day in enumerate(days) if first <= day <= last]
+    if not inside:
+        return None
+    if inside[0] <= index < inside[-1]:
+        place = step(days, index, 1, shares, clear=clear)
+        if place != index and place <= inside[-1]:
+            return place
+    elif inside[0] > index or index > inside[-1]:
+        return inside[0]
+    begin = step(days, inside[0] - 1, 1, shares, clear=clear)
+    if begin > inside[-1] or begin < inside[0]:
+        return None  # no date of the period is clear
+    return begin if loop and begin != index else None
 
 
 def step(days: list[str], index: int, by: int, shares: list[float], *, clear: bool) -> int:
@@ -61,16 +99,18 @@ class DatesView(pn.viewable.Viewer):
         self.read = read
         self.bars = ColumnDataSource({"index": [], "share": [], "day": [], "color": []})
         self.now = ColumnDataSource({"index": [], "share": []})
-        self.keys = ColumnDataSource({"x": [], "y": []})
+        self.keys = ColumnDataSource({"x": [], "y": [], "key": []})
         self.strip = strip(self.bars, self.now)
         self.strip.scatter("x", "y", source=self.keys, size=0)
         self.strip.on_event(Tap, lambda event: self.go(round(event.x)))
-        self.keys.on_change("data", lambda _, __, new: new["x"] and self.move(int(new["x"][0])))
+        self.keys.on_change("data", lambda _, __, new: self._pressed(new["key"]))
         self.slider = pmui.DiscreteSlider(
             options=["-"], show_value=False, label="", sizing_mode="stretch_width", margin=(0, 14)
         )
         self.clear = pmui.Switch(value=True, label="Clear only", size="small", margin=(0, 4))
         self.text = pn.pane.HTML("", margin=(0, 4), min_width=170, stylesheets=[style.CSS])
+        self.player = Player(margin=(0, 14), sizing_mode="stretch_width")
+        self.player.on_msg(lambda _: self._play())
         self._build()
         self.state.param.watch(self._cube, ["cube"])
         self.state.param.watch(self._date, ["date"])
@@ -94,6 +134,7 @@ class DatesView(pn.viewable.Viewer):
                 align="center",
                 margin=0,
             ),
+            self.player,
             self.slider,
             pn.pane.Bokeh(self.strip, sizing_mode="stretch_width", height=40, margin=(0, 22)),
             sizing_mode="stretch_width",
@@ -112,6 +153,37 @@ class DatesView(pn.viewable.Viewer):
         if 0 <= index < len(self.state.days):
             self.state.date = self.state.days[index]
 
+    def _pressed(self, keys: list[str]) -> None:
+        for key in keys:
+            if key in ("previous", "next"):
+                self.move(1 if key == "next" else -1)
+            elif key == "play":
+                self.player.playing = not self.player.playing
+            elif key == "compare":
+                self.state.split = not self.state.split
+            elif key == "help":
+                self.player.guide = not self.player.guide
+            else:
+                self._layer(1 if key == "layer after" else -1)
+
+    def _layer(self, by: int) -> None:
+        layers, show = self.state.layers(), self.state.show
+        if layers:
+            place = layers.index(show) + by if show in layers else 0
+            self.state.param.update(show=layers[place % len(layers)], limits=None)
+
+    def _play(self) -> None:
+        if not self.player.playing or not self.state.days:
+            return
+        place = following(
+            self.state.days, self.state.index, self.shares, clear=self.clear.value,
+            period=(self.player.start, self.player.end), loop=self.player.loop,
+        )  # fmt: skip
+        if place is None:
+            self.player.playing = False
+        else:
+            self.go(place)
+
     def _slid(self, day: str) -> None:
         if day in self.state.days:
             self.state.date = day
@@ -120,6 +192,8 @@ class DatesView(pn.viewable.Viewer):
         days = self.state.days
         self.shares = []
         self.slider.param.update(options=days or ["-"], value=self.state.date or "-")
+        first, last = (days[0], days[-1]) if days else ("", "")
+        self.player.param.update(first=first, last=last, start=first, end=last)
         self.strip.x_range.update(start=-0.5, end=max(len(days) - 0.5, 0.5))
         self.bars.data = {"index": [], "share": [], "day": [], "color": []}
         self._date()
@@ -153,6 +227,7 @@ class DatesView(pn.viewable.Viewer):
         usable = "" if share is None else f"<span>{share:.0%} usable</span>"
         self.text.object = f'<div class="day"><b>{state.date}</b>{usable}</div>'
         self.slider.value = state.date
+        self.player.date = state.date
         self.now.data = {"index": [state.index], "share": [share or 0.0]}
 
     def __panel__(self) -> pn.viewable.Viewable:

@@ -81,6 +81,10 @@ class LayerView(pn.viewable.Viewer):
             label="Usual range", icon="straighten", variant="text", size="small", margin=0
         )
         self.over = pmui.Switch(label="Draw features on top", size="small", margin=(4, 0))
+        self.opacity = pmui.FloatSlider.from_param(
+            self.state.param.opacity, label="Opacity", step=0.05, size="small", margin=(5, 8),
+            sizing_mode="stretch_width",
+        )  # fmt: skip
         self.masked = pmui.Switch.from_param(
             self.state.param.masked, label="Hide clouds and gaps", size="small", margin=(4, 0)
         )
@@ -245,6 +249,7 @@ class LayerView(pn.viewable.Viewer):
             self.features,
             self.over,
             self.masked,
+            self.opacity,
             self.background,
             sizing_mode="stretch_width", margin=(8, 12, 4, 12),
         )  # fmt: skip

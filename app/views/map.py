@@ -180,6 +180,9 @@ class MapView(pn.viewable.Viewer):
             line=self.line,
         )  # fmt: skip
         self.corners = Corners(self.figure, self.state)
+        self.front.name, self.back.name = "front", "back"
+        self.over.name, self.glow.name = "over", "glow"
+        self.other: TileRenderer | None = None
         self.done = pmui.Button(
             label="Finish", size="small", variant="contained", visible=False, margin=(0, 8)
         )
@@ -212,6 +215,8 @@ class MapView(pn.viewable.Viewer):
         state.param.watch(self._marks, ["lon", "lat", "area", "pins", "line"])
         state.param.watch(self._tool, "mode")
         state.param.watch(self._background, "background")
+        state.param.watch(self._opacity, "opacity")
+        state.param.watch(self._other, ["split", "other_cube", "other_show", "other_date", "cubes"])
         self._picture()
         self._layers()
         self._marks()
@@ -246,6 +251,34 @@ class MapView(pn.viewable.Viewer):
     def _background(self, *_: Any) -> None:
         self.background.tags = []  # no bounds
         self.background.tile_source.url = style.BASEMAP if self.state.background else EMPTY
+
+    def _opacity(self, *_: Any) -> None:
+        self.front.alpha = self.back.alpha = self.state.opacity
+
+    def _other(self, *_: Any) -> None:
+        """Show the other picture; its layer is made when it is first asked for."""
+        state = self.state
+        info = state.cubes.get(state.other_cube, {})
+        days = [time[:10] for time in info.get("times", [])]
+        if not (state.split and info and state.other_date in days and state.other_show):
+            if self.other is not None:
+                put(self.other, {}, "")
+            return
+        if self.other is None:
+            source = WMTSTileSource(url=EMPTY, max_zoom=MAX_ZOOM)
+            self.other = self.figure.add_tile(source, name="other", level="underlay")
+        put(self.other, info, tile_url(info, state.other_show, state.other_date))
+
+    def bounds(self) -> list[float]:
+        """Give west, south, east, north of the view [degrees]."""
+        x, y = self.figure.x_range, self.figure.y_range
+        return [*style.to_lonlat(x.start, y.start), *style.to_lonlat(x.end, y.end)]
+
+    def go(self, bounds: list[float]) -> None:
+        """Show bounds in degrees."""
+        left, bottom, right, top = box(bounds)
+        self.figure.x_range.update(start=left, end=right)
+        self.figure.y_range.update(start=bottom, end=top)
 
     def _marks(self, *_: Any) -> None:
         point = self.state.point

@@ -118,15 +118,20 @@ def _words(bounds: Bounds | None) -> str:
 
 def point(
     cube: OpenCube, channels: Sequence[str], t: int, lon: float, lat: float
-) -> tuple[dict[str, float], bool]:
+) -> tuple[dict[str, float], bool] | None:
     """Give the values of channels at a place (degrees) and date, and whether they are usable.
+
+    None if the place lies outside the cube.
 
     Raises
     ------
     ValueError
-        If a channel is unknown or the place lies outside the cube.
+        If a channel is unknown.
     """
-    row, column = locate(cube, lon, lat)
+    try:
+        row, column = locate(cube, lon, lat)
+    except ValueError:
+        return None
     box = slice(t, t + 1), slice(row, row + 1), slice(column, column + 1)
     found = values(cube, channels, *box)
     usable = read(cube, "valid", box)[0, 0, 0] == USABLE

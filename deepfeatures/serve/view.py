@@ -60,22 +60,31 @@ class Value(Base):
     """``/api/cubes/{name}/value``."""
 
     async def get(self, name: str) -> None:
-        """Send the values of some channels at one pixel and date."""
+        """Send the values of some channels at one pixel and date; 204 outside the cube."""
         lon, lat = self.number("lon"), self.number("lat")
         if lon is None or lat is None:
             raise ValueError("give lon and lat in degrees")
         channels = self.names("channels") or []
         if len(channels) > MAX_CHANNELS:
             raise ValueError(f"{len(channels)} channels are too many; ask for {MAX_CHANNELS}")
-        self.answer(await self.quick(self._read, name, channels, self.text("time"), lon, lat))
+        found = await self.quick(self._read, name, channels, self.text("time"), lon, lat)
+        if found is None:
+            self.set_status(204)
+            self.finish()
+        else:
+            self.answer(found)
 
     head = get
 
     def _read(
         self, name: str, channels: list[str], time: str, lon: float, lat: float
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
         cube = self.context.cube(name)
+        reading.checked(cube, channels)
         t = reading.step(cube, time)
-        values, usable = reading.point(cube, channels or cube.channels[:1], t, lon, lat)
+        found = reading.point(cube, channels or cube.channels[:1], t, lon, lat)
+        if found is None:
+            return None
+        values, usable = found
         day = str(cube.times[t].astype("datetime64[D]"))
         return {"cube": name, "time": day, "usable": usable, "values": values}
