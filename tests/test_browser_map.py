@@ -54,7 +54,7 @@ def scale(seen: Watched) -> None:
     until(seen, lambda: bool(np.ptp(seen.page.evaluate(SCALES)) < 1e-3 * across))
     bar = seen.page.locator(".scale")
     words = bar.get_attribute("aria-label") or ""
-    metres = float(words.split()[5]) * (1000 if " km " in words else 1)
+    metres = float(words.split()[4]) * (1000 if " km " in words else 1)
     width = bar.locator("i").bounding_box()["width"]  # type: ignore[index]
     _, lat = style.to_lonlat(*middle(seen))
     ground = seen.page.evaluate(SCALES)[0] * np.cos(np.radians(lat))
