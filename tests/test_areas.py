@@ -17,6 +17,8 @@ import pyproj
 import pytest
 import shapely
 
+from app.state import State
+from app.views import area, queue
 from deepfeatures import areas, vectors
 from deepfeatures.aoi import AOI
 from deepfeatures.settings import Workspace
@@ -227,3 +229,64 @@ def test_a_spoilt_file_is_passed_over_and_there_is_a_limit(
     monkeypatch.setattr(areas, "MAX_AREAS", 2)
     with pytest.raises(ValueError, match="you keep 2 areas already"):
         areas.keep(workspace, "me", AOI("field", ONE))
+
+
+def state_of(workspace: Workspace, **more: object) -> State:
+    return State(ws=workspace, owner="me", **more)
+
+
+def test_corners_are_moved_and_an_area_of_two_outlines_has_none() -> None:
+    feature = {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(ONE)}
+    places = area.corners(feature)
+    assert len(places["x"]) == 4
+    assert area.moved(feature, places) is None
+    places["x"][0] += 100
+    changed = area.moved(feature, places)
+    assert changed is not None
+    assert area.corners(changed)["x"] == pytest.approx(places["x"], abs=0.02)
+    assert area.moved(feature, {"x": [1.0, 2.0], "y": [1.0, 2.0]}) is None
+    whole = {**feature, "geometry": shapely.geometry.mapping(shapely.MultiPolygon([ONE]))}
+    assert area.corners(whole) == area.corners(feature)
+    assert area.corners({**feature, "geometry": shapely.geometry.mapping(TWO)})["x"] == []
+    assert area.corners(None)["x"] == []
+
+
+def test_an_area_is_kept_opened_and_forgotten_on_the_page(workspace: Workspace) -> None:
+    state = state_of(workspace)
+    view = area.AreaView(state=state)
+    view.uploaded(GEOJSON, "a.json")
+    assert state.area is not None
+    view.title.value_input = "Mine"
+    view._keep(None)
+    key = state.kept
+    assert view.kept.options == {"none": "", "Mine": key}
+    assert view.keeping.objects == []
+    again = state_of(workspace, kept=key)
+    assert area.AreaView(state=again).note() == ""
+    assert again.area == state.area
+    view.uploaded(GEOJSON, "a.json")
+    assert state.kept == "", "another area is not the kept one"
+    state.area = again.area
+    view.kept.value = ""
+    view.kept.value = key
+    view._renamed("Yours")
+    assert view.kept.options == {"none": "", "Yours": key}
+    view._drop(None)
+    assert areas.listing(workspace, "me") == []
+    assert view.shelf.objects == []
+    stranger = state_of(workspace, kept=key)
+    assert "no kept area" in area.AreaView(state=stranger).note()
+    assert stranger.kept == ""
+
+
+def test_the_queue_shows_what_may_be_done_with_a_job() -> None:
+    job = {
+        "id": "1", "kind": "build", "state": "running", "fraction": 0.5, "remaining": 30.0,
+        "out": "field", "title": "", "error": None,
+    }  # fmt: skip
+    shown = queue.row(job, True)
+    assert (shown["name"], shown["state"]) == ("field", "50%, about 30 s to go")
+    assert shown["actions"] == ["log", "cancel"]
+    failed = queue.row({**job, "state": "failed", "error": "no space"}, True)
+    assert (failed["state"], failed["actions"]) == ("failed: no space", ["log", "retry"])
+    assert queue.row(job, False)["actions"] == []

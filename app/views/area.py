@@ -164,6 +164,8 @@ class AreaView(pn.viewable.Viewer):
     def _area(self, *_: Any) -> None:
         """Offer to keep an area that is not kept."""
         self.sentence = ""
+        if self.state.kept and (self.state.area or {}).get("id") != self.state.kept:
+            self.state.kept = ""  # another one was drawn
         if self.state.area is None or self.state.kept:
             self.keeping.objects = []
         elif not self.keeping.objects:
