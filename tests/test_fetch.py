@@ -10,8 +10,10 @@ import pytest
 import shapely
 import stac_server
 
+from app.state import State
+from app.views.scenes import ScenesView
 from deepfeatures import catalogue, contract, jobs, kinds, worker
-from deepfeatures.aoi import AOI
+from deepfeatures.aoi import AOI, to_geojson
 from deepfeatures.settings import Workspace
 from deepfeatures.stac import scenes
 
@@ -97,3 +99,33 @@ def test_a_fetch_without_a_search_is_estimated_from_above(workspace: Workspace) 
         told = jobs.estimate(workspace, aoi=AREA, kind="build", settings={**period, "dates": lie})
         assert told["dates"] == 183
     assert kinds.KINDS["build"].makes_cube
+
+
+def test_the_page_lists_days_and_asks_for_those_that_are_clear(
+    api: stac_server.Running, workspace: Workspace
+) -> None:
+    state = State(ws=workspace, owner="me")
+    view = ScenesView(state=state)
+    assert "Draw an area on the map first" in view.note.object
+    assert view.search.disabled
+    assert view.catalog.value == "local"
+    state.area = to_geojson(AREA)
+    view.first.value, view.last.value = "2017-08-20", "2017-09-20"
+    assert not view.search.disabled
+    view._search(None)
+    days = scenes.search("local", AREA, "2017-08-20", "2017-09-20")
+    assert view.source.data["day"] == [day.day for day in days]
+    clear = scenes.chosen(days, 30)
+    assert f"{len(clear)} of {len(days)} days have at most 30 % clouds: " in view.note.object
+    view.cloud.value = 0
+    assert "0 of" in view.note.object
+    assert view.fetch.disabled
+    view.cloud.value = 20
+    view._fetch(None)
+    (job,) = jobs.listing(workspace)
+    assert (job["id"], job["kind"], job["owner"]) == (state.job, "build", "me")
+    assert job["settings"]["dates"] == len(scenes.chosen(days, 20))
+    view.first.value = "soon"
+    assert view.place.objects == []
+    view._search(None)
+    assert "write them as YYYY-MM-DD" in view.note.object

@@ -93,7 +93,12 @@ def search(name: str, area: AOI, start: str, end: str) -> list[Day]:
         If it is not allowed, the period is too long, or there is nothing.
     """
     address, collection = catalog(name)
-    days = (date.fromisoformat(end) - date.fromisoformat(start)).days
+    try:
+        days = (date.fromisoformat(end) - date.fromisoformat(start)).days
+    except ValueError:
+        raise ValueError(
+            f"the period {start[:20]!r} to {end[:20]!r} needs two days; write them as YYYY-MM-DD"
+        ) from None
     if days > MAX_DAYS:
         raise ValueError(f"the period has {days:,} days; search in at most {MAX_DAYS:,}")
     items = find(address, area.geometry.bounds, start=start, end=end, collection=collection)
