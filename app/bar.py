@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import panel as pn
 import param
 from panel.custom import JSComponent
 
@@ -23,7 +24,13 @@ class Bar(JSComponent):
 
     def pressed(self, call: Callable[[str, str], Any]) -> None:
         """Call with ``press`` and the id of a button, or ``remove`` and that of a chip."""
-        self.on_msg(lambda event: call(str(event.data.get("do")), str(event.data.get("id"))))
+
+        def heard(event: Any) -> None:
+            words = str(event.data.get("do")), str(event.data.get("id"))
+            # The message may come without the lock of the document, a scheduled call never does.
+            pn.state.execute(lambda: call(*words), schedule=True)
+
+        self.on_msg(heard)
 
     def save(self, name: str, text: str) -> None:
         """Let the browser save a text as a file."""

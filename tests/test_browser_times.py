@@ -135,6 +135,7 @@ def usual(seen: Watched, kept: dict[str, xr.Dataset]) -> None:
     days = np.floor(seasons.day_of_year(xs.astype("M8[ms]"))).astype(int)
     np.testing.assert_allclose(ys, year.low[days], atol=1e-4)
     assert days.size > 200
+    press(seen, "Own axes")
     seen.shot("3-usual-year")
 
 

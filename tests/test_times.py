@@ -9,12 +9,16 @@ from datetime import date
 import numpy as np
 import pytest
 import shapely
+from bokeh.models import Range1d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reading import lonlat, pair, stores  # noqa: F401 (fixtures)
 
+from app import data, reads_time
+from app.views import plot, transect
 from deepfeatures import reading, seasons
 from deepfeatures.reading import lines, pixels, tables
+from deepfeatures.settings import workspace as make_workspace
 
 
 def daily(years: int) -> np.ndarray:
@@ -178,3 +182,91 @@ def test_a_tidy_table_gives_places_coordinates_and_values_back():
     assert [float(rows[3][key]) for key in ("lon", "lat")] == [3.25, 50.5]
     ring = shapely.Point(3, 50).buffer(1, quad_segs=200)
     assert [bool(text) for text in tables.wkt(ring, 3)] == [True, False, False]
+
+
+RANGES = st.tuples(st.floats(-5, 5), st.floats(0.01, 5)).map(lambda ends: (ends[0], sum(ends)))
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.sampled_from("abcdefgh"), RANGES, min_size=1, max_size=8))
+def test_at_most_three_axes_and_alike_channels_share_one(ranges):
+    found = plot.axes(ranges)
+    assert list(found) == list(ranges)
+    numbers = set(found.values())
+    assert numbers == set(range(len(numbers)))
+    assert len(numbers) <= plot.MOST_AXES
+    if len(numbers) < plot.MOST_AXES:
+        for number in numbers:
+            here = [ranges[name] for name, axis in found.items() if axis == number]
+            whole = max(high for _, high in here) - min(low for low, _ in here)
+            assert all(high - low >= plot.ALIKE * whole - 1e-9 for low, high in here)
+
+
+def test_channels_of_another_range_get_an_axis_and_lose_it_again():
+    times = daily(1)[:20]
+    clear = np.arange(20) != 3
+    small = plot.Trace("NDVI", "Pixel", times, np.linspace(0, 1, 20), clear, "#000000")
+    large = plot.Trace("LAI", "Pixel", times, np.linspace(0, 60, 20), clear, "#111111")
+    one = plot.Plot("Index", x_range=Range1d(0, 1), name="series")
+    one.show([small, large], own=True)
+    assert [scale.side.axis_label for scale in one.scales] == ["NDVI", "LAI"]
+    assert one.scales[1].range.end > 60 > 2 > one.scales[0].range.end
+    assert set(one.scales[1].dots.data["channel"]) == {"LAI"}
+    one.show([small, large])
+    assert [scale.side.visible for scale in one.scales] == [True, False]
+    assert one.scales[0].range.end > 60
+    assert set(one.dots.data["channel"]) == {"NDVI", "LAI"}
+
+
+def test_a_band_breaks_at_gaps():
+    low = np.array([0.0, 1, np.nan, 3, 4, np.nan, 6])
+    band = plot.Band("NDVI", "area", daily(1)[:7], low, low + 1, "#000000")
+    found = plot.outlines([band])
+    assert [ys.tolist() for ys in found["ys"]] == [[0, 1, 2, 1], [3, 4, 5, 4]]
+
+
+def test_a_stripe_reaches_halfway_to_its_neighbours_but_not_far():
+    days = np.array(["2021-01-01", "2021-01-05", "2021-01-06", "2021-03-01"], "M8[s]")
+    values = np.ones((4, 3), np.float32)
+    values[2] = np.nan
+    path = lines.Path(*(np.arange(3.0),) * 3, *(np.arange(3),) * 2)
+    found = transect.stripes(reading.Transect(path, days, values))
+    start = np.array(found["x"]) / transect.DAY
+    width = np.array(found["dw"]) / transect.DAY
+    first = np.array(found["time"]) / transect.DAY
+    np.testing.assert_allclose(first - start, [10, 2, 10])
+    np.testing.assert_allclose(start + width - first, [2, 10, 10])
+    assert len(found["image"]) == 3
+
+
+def test_pins_are_read_with_the_clicked_pixel_in_steps(demo_home, monkeypatch):
+    ws = make_workspace(demo_home)
+    west, south, east, north = data.cubes(ws)["demo"]["bounds"]
+    middle = (west + east) / 2, (south + north) / 2
+    places = ("A", west - 1, south), ("B", west * 0.4 + east * 0.6, middle[1]), ("Pixel", *middle)
+    asked = reads_time.Asked("demo", "demo-features", ("NDVI",), "2021-07-26")
+    monkeypatch.setattr(pixels, "PART", 16)
+    chunks: dict = {}
+    for step in range(9):
+        found = reads_time.pixels(ws, asked, places, step)
+        for key, one in found.chunks.items():
+            chunks[key] = reads_time.joined([*([chunks[key]] if key in chunks else []), one])
+        if step == 0:
+            assert one.times.size == 16
+            assert np.datetime64("2021-07-26") in one.times.astype("M8[D]")
+        if not found.more:
+            break
+    assert step == 2
+    assert {place for _, place in chunks} == {"B", "Pixel"}, "what lies outside is left out"
+    cube = data.opened(ws, "demo")
+    wanted = reading.series(cube, *reading.locate(cube, *middle), channels=["NDVI"], masked=False)
+    np.testing.assert_array_equal(chunks["bands", "Pixel"].times, wanted.times)
+    np.testing.assert_array_equal(chunks["bands", "Pixel"].values["NDVI"], wanted.values["NDVI"])
+    usual = reads_time.usual(chunks)["features", "B"]
+    assert usual["F01"].years == 1
+    text = reads_time.table(chunks, places, None)
+    table = list(csv.DictReader(io.StringIO(text)))
+    rows = [row for row in table if (row["place"], row["channel"]) == ("Pixel", "NDVI")]
+    got = [float(row["value"] or "nan") for row in rows]
+    np.testing.assert_array_equal(np.float32(got), wanted.values["NDVI"])
+    assert {row["cube"] for row in table} == {"demo", "demo-features"}

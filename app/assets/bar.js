@@ -29,6 +29,7 @@ export function render({ model }) {
     nodes.set(id, node)
     return node
   }
+  let drawn = ""  // what is there: nodes stay where they are, for a click on one that moves is lost
   const chip = ([id, words, color, dash]) => {
     const swatch = make("i", { style: `background: ${color}` }, id)
     const remove = make("button", { type: "button", "aria-label": `Remove ${words}` }, "×")
@@ -38,16 +39,18 @@ export function render({ model }) {
   const draw = () => {
     const row = model.buttons.map(([id, label, hint, state]) => {
       const node = nodes.get(id) ?? button(id)
-      node.textContent = label
+      if (node.textContent !== label) { node.textContent = label }
       node.title = hint
       node.disabled = state === "disabled"
       state === "on" || state === "off"
         ? node.setAttribute("aria-pressed", String(state === "on")) : node.removeAttribute("aria-pressed")
       return node
     })
-    const kept = [...row, ...model.chips.map(chip)]
+    const wanted = JSON.stringify([model.buttons.map(([id]) => id), model.chips])
+    if (wanted === drawn) { return }
+    drawn = wanted
     const focused = box.getRootNode().activeElement
-    box.replaceChildren(...kept)
+    box.replaceChildren(...row, ...model.chips.map(chip))
     if (row.includes(focused)) { focused.focus() }
   }
   model.on(["buttons", "chips"], draw)

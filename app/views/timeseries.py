@@ -53,6 +53,7 @@ class SeriesView(pn.viewable.Viewer):
         self.marked = 0.0
         self.wanted: float | None = None
         self.x_range = Range1d(0, 1)
+        self.panes: list[pn.pane.Bokeh] = []
         self.bottom: Plot | None = None
         self.calendar: CalendarView | None = None
         self.pick = Picker(
@@ -73,7 +74,9 @@ class SeriesView(pn.viewable.Viewer):
         plot.figure.on_event(Tap, self._tapped)
         plot.now.location = self.marked
         plot.now.on_change("location", self._dragged)
-        self.box.append(pn.pane.Bokeh(plot.figure, sizing_mode="stretch_both", margin=0))
+        pane = pn.pane.Bokeh(plot.figure, sizing_mode="stretch_both", margin=0)
+        self.panes.append(pane)
+        self.box.append(pane)
         return plot
 
     def _wire(self) -> None:
@@ -185,7 +188,7 @@ class SeriesView(pn.viewable.Viewer):
         features = list(self.state.cubes.get(self.state.features, {}).get("channels", []))
         if self.bottom is None and any(kind == "features" for kind, _ in self.chunks):
             self.bottom = self._plot("Feature", "series-features")
-            self.top.figure.xaxis.visible = False
+            self._arrange()
         if self.bottom is not None:
             self.bottom.show(*self._layout("features", features), own=self.on["axes"])
 
@@ -297,6 +300,14 @@ class SeriesView(pn.viewable.Viewer):
             self.calendar = CalendarView(state=self.state, read=read)
             self.box.insert(3, self.calendar)
         self.calendar.show(self.on["calendar"])
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Give the room of the features to the calendar while it is open."""
+        below = self.bottom is not None and not self.on["calendar"]
+        self.top.figure.xaxis.visible = not below
+        for pane in self.panes[1:]:
+            pane.visible = below
 
     def _save(self) -> None:
         state = self.state
