@@ -97,7 +97,7 @@ export function render({ model }) {
     for (const one of [bar, left, right]) { one.hidden = !model.split }
     left.textContent = model.left
     right.textContent = model.right
-    view.request_paint("everything")
+    view.request_paint()
   }
   const to = (value) => {
     share = Math.min(1, Math.max(0, value))
@@ -136,6 +136,7 @@ export function render({ model }) {
       })
       if (model.split) { cut() }
     }
+    if (model.split && view.model.renderers.some(({ name, _cut }) => name == "other" && _cut == null)) { cut() }
     measure()
   }, 150)
   model.on("remove", () => clearInterval(timer))
