@@ -101,9 +101,12 @@ def similar(
     """
     times = dates(cube, when)
     reference = _reference(cube, place, times)
+    seen = usable(reference[..., None])[:, 0]
+    if not seen.any():
+        raise ValueError("the place is usable on no date; choose another one, or other dates")
     found = _mapped(
-        cube, times, lambda block: similarity(block, reference, method)[None], 1,
-        progress=progress, cancelled=cancelled,
+        cube, times, lambda block: similarity(block, reference[seen], method)[None], 1,
+        only=seen, progress=progress, cancelled=cancelled,
     )  # fmt: skip
     where: Any = to_geojson(place)["geometry"] if isinstance(place, AOI) else list(place)
     what = "an area" if isinstance(place, AOI) else f"{place[0]:.5f}, {place[1]:.5f}"
@@ -320,20 +323,31 @@ def spread(cube: reading.OpenCube) -> tuple[Vectors, Vectors]:
     return np.array(mean, np.float32), np.array(wide, np.float32)
 
 
-def vectors(cube: reading.OpenCube, times: slice, rows: slice, columns: slice) -> Vectors:
-    """Read features in units of the spread: (time, feature, pixel), NaN where not usable."""
+def vectors(
+    cube: reading.OpenCube,
+    times: slice,
+    rows: slice,
+    columns: slice,
+    only: NDArray[np.bool_] | None = None,
+) -> Vectors:
+    """Read features in units of the spread: (time, feature, pixel), NaN where not usable.
+
+    `only` tells which of the dates are wanted; all by default.
+    """
     mean, deviation = spread(cube)
     box = (times, slice(0, len(cube.channels)), rows, columns)
     stored = reading.read(cube, cube.variable, box)
+    gone = reading.read(cube, "valid", (times, rows, columns)) != USABLE
+    if only is not None:
+        stored, gone = stored[only], gone[only]
     scale = (np.array(cube.scales, np.float32) / deviation)[:, None, None]
     shift = ((np.array(cube.offsets, np.float32) - mean) / deviation)[:, None, None]
     found = stored.astype(np.float32)
     found *= scale
     found += shift
-    gone = reading.read(cube, "valid", (times, rows, columns)) != USABLE
     if cube.fill is not None:
         gone |= (stored == cube.fill).any(axis=1)
-    found[np.broadcast_to(gone[:, None], found.shape)] = np.nan
+    np.copyto(found, np.float32(np.nan), where=gone[:, None])
     return found.reshape(*found.shape[:2], -1)
 
 
@@ -379,6 +393,7 @@ def _mapped(
     work: Callable[[Vectors], NDArray[Any]],
     planes: int,
     *,
+    only: NDArray[np.bool_] | None = None,
     progress: Progress,
     cancelled: Cancelled,
 ) -> NDArray[np.float32]:
@@ -392,7 +407,7 @@ def _mapped(
     def one(tile: Tile) -> None:
         if cancelled is not None and cancelled():
             raise InterruptedError("cancelled")
-        blocks = [vectors(cube, part, *tile.core) for part in parts]
+        blocks = [vectors(cube, part, *tile.core, only) for part in parts]
         block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         size = tile.y1 - tile.y0, tile.x1 - tile.x0
         out[(slice(None), *tile.core)] = work(block).reshape(planes, *size)
