@@ -190,7 +190,6 @@ class Finder(pn.viewable.Viewer):
             self.note.object = note(str(error), alert=True)
             return
         self._turn += 1
-        self.start.disabled = True
         self.note.object = note("Looking at all pixels …")
         turn, self.cube = self._turn, self.base
         work.run(
@@ -201,7 +200,6 @@ class Finder(pn.viewable.Viewer):
     def _answered(self, turn: int, made: Map) -> None:
         if turn != self._turn:
             return
-        self.start.disabled = False
         if made.found is None:
             self.note.object = note(
                 "This takes longer, so it became a job; its layer will be among the cubes."
@@ -214,7 +212,6 @@ class Finder(pn.viewable.Viewer):
 
     def _failed(self, turn: int, sentence: str) -> None:
         if turn == self._turn:
-            self.start.disabled = False
             self.note.object = note(sentence, alert=True)
 
     def draw(self, *_: Any) -> None:
