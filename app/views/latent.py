@@ -31,6 +31,10 @@ from app.views.fitting import Offer
 from deepfeatures import latent, space
 
 
+LINE = 18
+"""Height of a line of the legend [px]."""
+
+
 def polygon(event: dict[str, Any]) -> list[tuple[float, float]]:
     """Give the corners of a Bokeh selection (box or lasso)."""
     if event["type"] == "rect":
@@ -220,7 +224,8 @@ class LatentView(pn.viewable.Viewer):
         ways = picture.years(self.colors) if self.colors else picture.months()
         plain = self.shade.name == "density"
         same = self.shade.name == "month" and not self.colors
-        self.legend.object = ways if plain else picture.legend(self.shade) + ("" if same else ways)
+        lines = [ways] if plain else [picture.legend(self.shade), *([] if same else [ways])]
+        self.legend.param.update(object="".join(lines), height=LINE * len(lines))
 
     def _draw(self, *_: Any) -> None:
         x, y = self.figure.x_range, self.figure.y_range
