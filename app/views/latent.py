@@ -30,7 +30,6 @@ from app.views.choices import Choices
 from app.views.fitting import Offer
 from deepfeatures import latent, space
 
-
 LINE = 18
 """Height of a line of the legend [px]."""
 
