@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,23 @@ class Health:
             raise
         self.problem = ""
         self.looked = time.monotonic()
+        if document := pn.state.curdoc:
+            document.on_session_destroyed(partial(emptied, document, page))
         return page
+
+
+def emptied(document: Document, page: Any, _: Any) -> None:
+    """Let go of what holds a page, and of what its document holds, when its session has ended.
+
+    Contexts of threads and timers may outlive the session, and keep the document itself. A page
+    follows the state of the whole process, to show that it is busy, and never stops by itself.
+    """
+    for watcher in list(pn.state.param.watchers.get("busy", {}).get("value", [])):
+        if getattr(getattr(watcher.fn, "__self__", None), "self", None) is page:
+            pn.state.param.unwatch(watcher)
+    document.models.flush_synced()
+    for waiting in document.session_callbacks:
+        document.callbacks.remove_session_callback(waiting)
 
 
 def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
