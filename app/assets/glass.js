@@ -66,6 +66,16 @@ export function render({ model }) {
     }, Math.max(0, 80 - (Date.now() - last)))
   }
 
+  // over the canvas exactly, whatever the page around it does
+  const cover = () => {
+    const at = view.canvas_view.el.getBoundingClientRect(), here = glass.getBoundingClientRect()
+    const wanted = { left: glass.offsetLeft + at.x - here.x, top: glass.offsetTop + at.y - here.y, width: at.width, height: at.height }
+    if (at.x != here.x || at.y != here.y || at.width != here.width || at.height != here.height) {
+      for (const [name, value] of Object.entries(wanted)) { glass.style[name] = `${value}px` }
+      if (model.split) { cut() }
+    }
+  }
+
   const measure = () => {
     const { x_range, y_range } = view.model
     const { width } = view.frame.bbox
@@ -137,6 +147,7 @@ export function render({ model }) {
       if (model.split) { cut() }
     }
     if (model.split && view.model.renderers.some(({ name, _cut }) => name == "other" && _cut == null)) { cut() }
+    cover()
     measure()
   }, 150)
   model.on("remove", () => clearInterval(timer))
