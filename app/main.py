@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from functools import partial
 from html import escape
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import data, reads_find, reads_time, sections, style, visitors
-from app.state import LINKED, State
+from app import data, link, reads_find, reads_time, sections, style, visitors
+from app.state import State
 from app.views import glass
 from app.views.compare import CompareView, follow
 from app.views.dates import DatesView
@@ -26,9 +26,14 @@ from app.views.meaning import MeaningView
 from app.views.places import PlacesView
 from app.views.queue import QueueView
 from app.views.scenes import ScenesView
+from app.views.share import ShareView
 from app.views.timeseries import SeriesView
 from app.views.transect import TransectView
+from deepfeatures import serve
 from deepfeatures.settings import Workspace
+
+OPENED = ("Map", "Area and features")
+"""Headings at the side that are open at first."""
 
 WELCOME = (
     "This workspace has no cube yet. Build the simulated landscape with "
@@ -40,21 +45,14 @@ WELCOME = (
 def build(ws: Workspace) -> pmui.Page:
     """Make the page of one session; nothing in it is shared with another one."""
     state = State(ws=ws, cubes=data.cubes(ws), owner=visitors.owner())
-    if location := pn.state.location:
-        location.sync(state, LINKED)
+    location = pn.state.location
+    told = link.read(state, location.query_params) if location else []
     state.settle()
     if state.info:
         start(state)
     if location:
-        pn.state.onload(lambda: location.update_query(**address(state)))
-    return page(state)
-
-
-def address(state: State) -> dict[str, Any]:
-    """Give what the address of the page says about a state."""
-    found = {name: getattr(state, key) for key, name in LINKED.items()}
-    words = {key: json.dumps(one) if isinstance(one, list) else one for key, one in found.items()}
-    return {name: value for name, value in words.items() if value not in ("", None)}
+        link.follow(state, location)
+    return page(state, told)
 
 
 def start(state: State) -> None:
@@ -66,8 +64,8 @@ def start(state: State) -> None:
         state.date = data.clear_day(state.ws, state.cube)
 
 
-def page(state: State) -> pmui.Page:
-    """Lay the views of a state out on a page."""
+def page(state: State, told: Sequence[str] = ()) -> pmui.Page:
+    """Lay the views of a state out on a page, below what there is to be told."""
     if not state.cubes:
         return _page([], [pmui.Alert(object=WELCOME, severity="info", margin=24)], [])
     layer = LayerView(
@@ -77,6 +75,9 @@ def page(state: State) -> pmui.Page:
     )
     follow(state)
     chart = MapView(state=state)
+    if state.view:
+        link.move(chart.figure, state.view)
+    link.watch(state, chart.figure)
     main = pn.Row(
         _left(state, layer, chart),
         _right(state),
@@ -85,17 +86,29 @@ def page(state: State) -> pmui.Page:
         margin=0,
         sizing_mode="stretch_both",
     )
-    sidebar = sections.folded(_sections(state, layer, chart), ["Map", "Area and features"])
-    titles = list(_sections(state, layer, chart))
-    sidebar.param.watch(
-        lambda event: state.param.update(looking="Jobs" in [titles[one] for one in event.new]),
-        "active",
-    )
-    made = _page([sidebar], [main], [_origin(state)])
+    notes = [pmui.Alert(object=escape(" ".join(told)), severity="info", closeable=True)]
+    sidebar = _sidebar(state, _sections(state, layer, chart))
+    made = _page([*(notes if told else []), sidebar], [main], [_origin(state)])
     if on_phone():
         made.sidebar_open = False
         state.param.watch(lambda *_: made.param.update(sidebar_open=False), "mode")
     return made
+
+
+def _sidebar(state: State, parts: dict[str, sections.Make]) -> pmui.Accordion:
+    """Stack the sections; those that are open stand in the address."""
+    opened = [title for title in state.opened if title in parts] or list(OPENED)
+    stack = sections.folded(parts, opened)
+
+    def look(*_: Any) -> None:
+        titles = [list(parts)[place] for place in stack.active]
+        state.param.update(
+            opened=[] if titles == list(OPENED) else titles, looking="Jobs" in titles
+        )
+
+    stack.param.watch(look, "active")
+    state.looking = "Jobs" in opened
+    return stack
 
 
 def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, sections.Make]:
@@ -119,6 +132,11 @@ def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, secti
         "Scenes": lambda: ScenesView(state=state),
         "Jobs": lambda: QueueView(state=state),
         "Export": lambda: ExportView(state=state, size=partial(data.export_size, ws)),
+        "Share": lambda: ShareView(
+            state=state,
+            chart=chart.figure,
+            animate=partial(serve.animate, ws),
+        ),
     }
 
 

@@ -36,6 +36,13 @@ LINKED = {
     "own": "own",
     "job": "job",
     "kept": "aoi",
+    "cmap": "cmap",
+    "limits": "range",
+    "masked": "masked",
+    "over": "over",
+    "view": "view",
+    "opened": "open",
+    "pins": "pins",
 }
 """The parameters that are kept in the address of the page, and their names there."""
 
@@ -81,6 +88,8 @@ class State(param.Parameterized):
     owner = param.String(doc="Whose areas and jobs these are, see `visitors.owner`.")
     selection = param.String(doc="Id of the pixels selected in the latent view, or empty.")
     looking = param.Boolean(False, doc="Whether the list of jobs is open.")
+    view = param.Tuple(None, length=4, doc="West, south, east, north of the map [degrees].")
+    opened = param.List([], doc="Headings that are open at the side; empty: the usual ones.")
     job = param.String(doc="Id of the job that this session watches, or empty.")
 
     @property

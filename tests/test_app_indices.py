@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from app import about, data, main, offers, style
+from app import about, data, link, main, offers, style
 from app.state import MAX_OWN, MOST_SERIES, State, owned
 from app.views import layer, timeseries
 from app.views import map as chart
@@ -180,7 +180,7 @@ def test_only_expressions_are_remembered_and_the_last_ones_stay(texts: list[Any]
 def test_an_own_index_lives_in_the_address(state: State) -> None:
     state.param.update(show=OWN, chosen=["NDVI", "B08 - B04"])
     assert state.own == ["B08 - B04", OWN]
-    kept = main.address(state)
+    kept = link.write(state)
     assert json.loads(kept["own"]) == ["B08 - B04", OWN]
     other = State(ws=state.ws, cubes=state.cubes, cube="tiny", show=kept["show"])
     other.chosen = json.loads(kept["series"])

@@ -1,17 +1,18 @@
-// The area stands in the pane with the command line, the address in the link that is hidden.
+// The area stands in the pane with the lines, the address in the link that is hidden. The server
+// says where the file is when it is made; from there the browser takes it like any other.
 const unescape = (text) => new DOMParser().parseFromString(text, "text/html").documentElement.textContent
 const say = (text) => { note.text = `&lt;div class="note"&gt;${text}&lt;/div&gt;` }
 const area = unescape(unescape(code.text).match(/data-area="([^"]*)"/)[1])
 say("Preparing the file.")
 fetch(link.data?.href ?? link.href, {
-  method: "POST", headers: { "Content-Type": "application/geo+json" }, body: area,
+  method: "POST", body: area,
+  headers: { "Content-Type": "application/geo+json", "Accept": "application/json" },
 }).then(async (answer) => {
-  if (!answer.ok) { throw new Error((await answer.json()).error) }
-  const name = answer.headers.get("Content-Disposition").match(/filename="([^"]*)"/)[1]
+  const told = await answer.json()
+  if (!answer.ok) { throw new Error(told.error) }
   const anchor = document.createElement("a")
-  anchor.href = URL.createObjectURL(await answer.blob())
-  anchor.download = name
+  anchor.href = told.href
+  anchor.download = ""
   anchor.click()
-  setTimeout(() => URL.revokeObjectURL(anchor.href), 60000)
-  say(`${name} was downloaded.`)
+  say(`The file has ${(told.bytes / 1e6).toPrecision(3)} MB.`)
 }).catch((error) => say(error.message))

@@ -11,12 +11,22 @@ from urllib.parse import quote, urlencode
 import panel as pn
 import panel_material_ui as pmui
 import param
+import shapely
 
 from app import style, work
 from app.state import State
 from app.views.jobs import periods
+from app.views.share import COPY
+from deepfeatures import export
 
-FORMATS = {"NetCDF": "netcdf", "Zarr": "zarr", "GeoTIFF": "geotiff", "CSV": "csv"}
+FORMATS = {
+    "NetCDF": "netcdf",
+    "Zarr": "zarr",
+    "GeoTIFF, all dates": "geotiff",
+    "GeoTIFF, one a date": "geotiff-dates",
+    "CSV": "csv",
+    "Parquet": "parquet",
+}
 """Label to the name of a format in the interface."""
 
 DOWNLOAD = (style.ASSETS / "download.js").read_text()
@@ -57,11 +67,27 @@ def question(
     return found
 
 
-def command(name: str, query: dict[str, str], geometry: dict[str, Any] | None) -> str:
-    """Write the same export for a terminal."""
-    words = [f"deepfeatures export {name} --format {query['format']} --out {name}"]
-    words += [f"--{key} {query[key]}" for key in ("start", "end", "channels") if key in query]
-    return " ".join([*words, *(["--aoi area.geojson"] if geometry else [])])
+def lines(name: str, query: dict[str, str], geometry: dict[str, Any] | None) -> str:
+    """Write the lines that make the same export, for Python and for a terminal, as HTML."""
+    boxed = geometry is not None and "bbox" in query
+    shape = shapely.geometry.shape(geometry) if geometry and not boxed else None
+    order = export.Order(
+        name,
+        query["format"],
+        bbox=tuple(bounds(geometry)) if geometry and boxed else None,
+        geometry=shape,
+        start=query["start"],
+        end=query["end"],
+        channels=tuple(query["channels"].split(",")) if "channels" in query else (),
+    )
+    path = f"{name}{export.FORMATS[order.fmt].suffix}"
+    return "".join(
+        f'<details><summary>{title}</summary><pre class="{kind}">{escape(text)}</pre></details>'
+        for title, kind, text in (
+            ("The same in Python", "python", order.python(path)),
+            ("On the command line", "command", order.command(path)),
+        )
+    )
 
 
 class ExportView(pn.viewable.Viewer):
@@ -77,8 +103,8 @@ class ExportView(pn.viewable.Viewer):
         self.cube = pmui.Select(label="Cube to export", options=[], size="small", **wide)
         self.channels = pmui.MultiChoice(label="Channels (none: all)", options=[], **wide)
         self.period = pmui.Select(label="Period to export", options={}, size="small", **wide)
-        self.form = pmui.RadioButtonGroup(
-            options=FORMATS, value="netcdf", size="small", description="File format", **wide
+        self.form = pmui.Select(
+            label="File format", options=FORMATS, value="netcdf", size="small", **wide
         )
         self.inside = pmui.Switch(label="Only inside the area", size="small", margin=(4, 0))
         self.note = pn.pane.HTML("", stylesheets=[style.CSS], **wide)
@@ -86,6 +112,13 @@ class ExportView(pn.viewable.Viewer):
         self.link = pmui.Button(disabled=True, **download)
         self.ask = pmui.Button(visible=False, **download)
         self.code = pn.pane.HTML("", stylesheets=[style.CSS], **wide)
+        self.copied = pn.pane.HTML("", stylesheets=[style.CSS], margin=0)
+        self.copies = [
+            pmui.Button(label=label, icon="content_copy", variant="text", size="small", margin=0)
+            for label in ("Copy Python", "Copy command")
+        ]
+        for button, what in zip(self.copies, ("python", "command"), strict=True):
+            button.js_on_click(args={"note": self.copied, "what": what}, code=COPY)
         args = {"link": self.link, "note": self.note, "code": self.code}
         self.ask.js_on_click(args=args, code=DOWNLOAD)
         self._wire()
@@ -145,12 +178,8 @@ class ExportView(pn.viewable.Viewer):
             visible=boxed, disabled=True,
         )  # fmt: skip
         self.ask.param.update(visible=not boxed, disabled=True)
-        text = escape(command(name, query, shape))
         body = escape(json.dumps(self.state.area if shape else {}))
-        self.code.object = (
-            f'<details data-area="{body}"><summary>On the command line</summary>'
-            f"<code>{text}</code></details>"
-        )
+        self.code.object = f'<div data-area="{body}">{lines(name, query, shape)}</div>'
         asked = name, form, wanted
         work.run(
             partial(self.size, name, form, **wanted),
@@ -170,5 +199,6 @@ class ExportView(pn.viewable.Viewer):
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Column(
             self.cube, self.channels, self.period, self.form, self.inside, self.note, self.link,
-            self.ask, self.code, sizing_mode="stretch_width", margin=(4, 12, 10, 12),
+            self.ask, self.code, pn.Row(*self.copies, margin=0), self.copied,
+            sizing_mode="stretch_width", margin=(4, 12, 10, 12),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def of(fmt: str) -> Format:
 
 
 def content_type(path: Path) -> str:
-    """Give the media type of an exported file."""
+    """Give the media type of a file that is kept: an export, a picture, an animation."""
     types = {one.suffix: one.content_type for one in FORMATS.values()}
-    return next((t for end, t in types.items() if path.name.endswith(end)), "application/zip")
+    known = next((kind for end, kind in types.items() if path.name.endswith(end)), None)
+    return known or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
