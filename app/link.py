@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import panel as pn
 from bokeh.events import RangesUpdate
@@ -28,6 +28,7 @@ LONGEST = 4000
 QUIET = 800
 """Milliseconds after which a map that was moved is written to the address."""
 MOST_PINS = 12
+MOST_PLACES = 100
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _PIN = re.compile(r"[A-Za-z0-9]{1,8}")
@@ -96,6 +97,10 @@ def _pins(text: str) -> list[dict[str, Any]]:
     return found
 
 
+def _places(text: str) -> list[tuple[float, float]]:
+    return [(_number(lon, 180), _number(lat, 90)) for lon, lat in json.loads(text)[:MOST_PLACES]]
+
+
 def _listed(values: Any) -> str:
     return ",".join(f"{value:.9g}" for value in values)
 
@@ -112,6 +117,7 @@ FORMS: dict[str, Form] = {
     "over": Form(lambda value: "1", _flag),
     "view": Form(_listed, _box),
     "opened": Form(json.dumps, _names),
+    "line": Form(json.dumps, _places),
     "pins": Form(
         lambda pins: json.dumps([[p["id"], p["lon"], p["lat"], p["color"]] for p in pins]), _pins
     ),
@@ -140,7 +146,12 @@ def query(state: State) -> str:
     return f"?{urlencode(write(state), safe=',')}"
 
 
-def read(state: State, words: Mapping[str, Any]) -> list[str]:
+def parsed(text: str) -> dict[str, str]:
+    """Give the words of a query as they were written, a part of those that are very many."""
+    return dict(parse_qsl(text.removeprefix("?")[: 10 * LONGEST])[:100])
+
+
+def read(state: State, words: Mapping[str, str]) -> list[str]:
     """Bring a state to what an address says.
 
     Returns
@@ -150,11 +161,11 @@ def read(state: State, words: Mapping[str, Any]) -> list[str]:
     """
     names = {name: key for key, name in linked(state).items()}
     told = []
-    if str(words.get("v", VERSION)) != VERSION:
+    if words.get("v", VERSION) != VERSION:
         told.append("The link is of another version of this page; not all of it may be shown.")
     values: dict[str, Any] = {}
     for name, value in words.items():
-        text = str(value)[:LONGEST]
+        text = value[:LONGEST]
         if name == "v":
             continue
         if name not in names:

@@ -46,7 +46,7 @@ def build(ws: Workspace) -> pmui.Page:
     """Make the page of one session; nothing in it is shared with another one."""
     state = State(ws=ws, cubes=data.cubes(ws), owner=visitors.owner())
     location = pn.state.location
-    told = link.read(state, location.query_params) if location else []
+    told = link.read(state, link.parsed(location.search)) if location else []
     state.settle()
     if state.info:
         start(state)

@@ -43,6 +43,7 @@ LINKED = {
     "view": "view",
     "opened": "open",
     "pins": "pins",
+    "line": "line",
 }
 """The parameters that are kept in the address of the page, and their names there."""
 

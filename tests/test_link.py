@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given, settings
@@ -32,10 +31,6 @@ def fresh(home: Workspace) -> State:
     return State(ws=home, cubes=data.cubes(home))
 
 
-def parsed(text: str) -> dict[str, str]:
-    return dict(parse_qsl(text.removeprefix("?")))
-
-
 @given(
     show=SINGLE,
     cmap=st.sampled_from(list(render.COLOURS)),
@@ -59,7 +54,7 @@ def test_a_link_brings_the_view_back(home: Workspace, **drawn: Any) -> None:
     )  # fmt: skip
     text = link.query(state)
     other = fresh(home)
-    assert link.read(other, parsed(text)) == []
+    assert link.read(other, link.parsed(text)) == []
     assert link.query(other) == text
     for key in link.linked(state):
         value, again = getattr(state, key), getattr(other, key)
@@ -98,7 +93,7 @@ def test_rubbish_is_never_an_error(home: Workspace, words: dict[str, str]) -> No
     assert state.cube == "tiny"
     assert state.date in ("", *state.days)
     again = fresh(home)
-    link.read(again, parsed(link.query(state)))
+    link.read(again, link.parsed(link.query(state)))
     assert link.query(again) == link.query(state)
 
 
