@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepfeatures import progress
-from deepfeatures.cli import arguments
+from deepfeatures.cli import arguments, gpp
 from deepfeatures.cli.commands import Answer, fields, table
 from deepfeatures.embed.recipe import KINDS, LOSSES, PRESETS, Recipe
 from deepfeatures.embed.sensors import MAIN, SENSORS
@@ -25,6 +25,7 @@ def add(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> Non
     learn = sub.add_parser("train", help="train a model")
     kinds = learn.add_subparsers(dest="what", metavar="WHAT", required=True)
     _embedding(kinds.add_parser("embedding", parents=[common], help="train a model of features"))
+    gpp.add_training(kinds, common)
 
     judge = sub.add_parser("evaluate", help="judge models beside simple things")
     what = judge.add_subparsers(dest="what", metavar="WHAT", required=True)

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from deepfeatures import __version__
-from deepfeatures.cli import commands, find, minicubes, models, planes, spectral
+from deepfeatures.cli import commands, find, gpp, minicubes, models, planes, spectral
 from deepfeatures.cli.arguments import listed as _list
 from deepfeatures.cli.arguments import name as _name
 from deepfeatures.cli.arguments import positive as _positive
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         spectral.add,
         planes.add,
         find.add,
+        gpp.add,
         _use,
         _minicubes,
         _jobs,

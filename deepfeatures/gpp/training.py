@@ -1,0 +1,186 @@
+"""Training of a GPP network on the windows of towers, with the one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deepfeatures import fit, runs
+from deepfeatures.gpp.networks import last, spread_out
+from deepfeatures.gpp.predictor import Card, Predictor
+from deepfeatures.gpp.splits import Split
+from deepfeatures.gpp.towers import Towers
+from deepfeatures.gpp.windows import Batch, Windows, batch
+
+SHORTENED = 0.15
+"""Share of the windows that are cut short in training, so that any context can be asked for."""
+
+RATES = {"rnn": 1e-3, "gru": 2e-3, "lstm": 2e-3, "gpt": 1e-3}
+"""Highest learning rate of each network."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained."""
+
+    kind: str = "gru"
+    window: int = 30
+    seed: int = 0
+    steps: int = 800
+    size: int = 128
+    """Windows per step."""
+    statics: bool = True
+    """Whether latitude, elevation and vegetation go in."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Options of the network."""
+
+
+def train(
+    towers: Towers,
+    split: Split,
+    recipe: Recipe,
+    *,
+    name: str = "",
+    run: runs.Run | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Predictor:
+    """Train a network on the training days of a split, and stop by its validation days.
+
+    Raises
+    ------
+    ValueError
+        If there is no day to train on.
+    InterruptedError
+        If `cancelled` says so.
+    """
+    torch.manual_seed(recipe.seed)
+    card, inverse = describe(towers, split, recipe, name or recipe.kind)
+    predictor = Predictor(card, inverse=inverse)
+    history = adapt(
+        predictor, towers, split, recipe, run=run, progress=progress, cancelled=cancelled
+    )
+    best = min((e["score"] for e in history if "score" in e), default=None)
+    told = card.training | {"steps_done": int(history[-1]["step"]), "validation_mse": best}
+    trained = Card(**{**asdict(card), "place": card.place, "training": told})
+    return Predictor(trained, predictor.module, inverse)
+
+
+def adapt(
+    predictor: Predictor,
+    towers: Towers,
+    split: Split,
+    recipe: Recipe,
+    *,
+    run: runs.Run | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[dict[str, float]]:
+    """Train the network of a predictor in place, from the weights that it has; give the history."""
+    prepared, target = predictor.prepare(towers), scaled(towers, predictor.card)
+    windows = Windows(towers, np.flatnonzero(split.train & towers.usable), recipe.window)
+    inner = Windows(towers, np.flatnonzero(split.validate & towers.usable), recipe.window)
+    if not len(windows):
+        raise ValueError("there is no day to train on; give a table with more usable GPP")
+
+    def draw(step: int) -> Batch:
+        random = np.random.default_rng((recipe.seed, step))
+        which = random.integers(0, len(windows), recipe.size)
+        cut = random.random(recipe.size) < SHORTENED
+        days = np.where(cut, random.integers(1, recipe.window + 1, recipe.size), recipe.window)
+        return batch(prepared, target, windows, which, days)
+
+    def validate(module: nn.Module) -> float:
+        told = Predictor(predictor.card, module).tell(prepared, inner)
+        centre, spread = predictor.card.target
+        off = (told.mean - centre) / spread - target[inner.ends]
+        return float(np.mean(np.square(off, dtype=np.float64)))
+
+    every = max(recipe.steps // 16, 1)
+    config = fit.Config(
+        steps=recipe.steps, rate=RATES[recipe.kind], decay=1e-2, warm_up=min(50, recipe.steps),
+        every=every, patience=6, average=0.99, seed=recipe.seed,
+    )  # fmt: skip
+    return fit.fit(
+        predictor.module, draw, config, loss=loss, validate=validate if len(inner) else None,
+        run=run, progress=progress, cancelled=cancelled,
+    )  # fmt: skip
+
+
+def loss(module: nn.Module, some: Batch) -> Tensor:
+    """Give the squared error of the mean plus half the pinball loss of both percentiles."""
+    out, _ = module(some.values)
+    told = spread_out(last(out, some.length))
+    error = some.target[:, None] - told
+    squared = error[:, 0].square().mean()
+    pinball = sum(
+        torch.maximum(q * error[:, n], (q - 1) * error[:, n]).mean()
+        for n, q in ((1, 0.05), (2, 0.95))
+    )
+    return squared + 0.5 * pinball
+
+
+def scaled(towers: Towers, card: Card) -> NDArray[np.float32]:
+    """Give the GPP ``(day,)`` as the network learns it; 0 where there is none."""
+    centre, spread = card.target
+    return np.nan_to_num((towers.gpp - np.float32(centre)) / np.float32(spread))
+
+
+def describe(
+    towers: Towers, split: Split, recipe: Recipe, name: str
+) -> tuple[Card, NDArray[np.float32]]:
+    """Give the card of a model to be trained, and the inverse covariance of its drivers."""
+    mine = split.train & towers.usable
+    if not mine.any():
+        raise ValueError("there is no day to train on; give a table with more usable GPP")
+    values = towers.values[mine].astype(np.float64)
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    centre = np.where(known, values, 0).sum(axis=0) / count
+    off = np.where(known, values - centre, 0)
+    spread = np.sqrt((off**2).sum(axis=0) / count)
+    spread = np.where(spread > 1e-9, spread, 1.0)
+    inverse, domain = _domain(off / spread)
+    numbers = np.unique(towers.site[mine])
+    place: tuple[tuple[float, float], ...] = ()
+    if recipe.statics and np.isfinite(towers.places[:, 1:]).all():
+        where = towers.places[numbers][:, 1:]
+        wide = where.std(axis=0)
+        place = tuple(
+            (float(c), float(max(s, 1.0))) for c, s in zip(where.mean(0), wide, strict=True)
+        )
+    biomes = sorted({towers.biomes[n] for n in numbers} - {""}) if recipe.statics else []
+    gpp = towers.gpp[mine]
+    card = Card(
+        name, recipe.kind, towers.drivers, _numbers(centre), _numbers(spread),
+        tuple(name for at, name in enumerate(towers.drivers) if not known[:, at].all()),
+        recipe.window, (float(gpp.mean()), float(max(gpp.std(), 1e-3))), place, tuple(biomes),
+        recipe.config, domain,
+        description=f"GPP of a day from the drivers of {recipe.window} days",
+        limitations="Trust it less where `distance` is above 1: such days were not in training.",
+        training={
+            "towers": [towers.sites[n] for n in numbers], "days": int(mine.sum()),
+            "years": [int(towers.year[mine].min()), int(towers.year[mine].max())],
+            "held_out": split.name, "seed": recipe.seed, "steps": recipe.steps,
+        },
+    )  # fmt: skip
+    return card, inverse
+
+
+def _domain(scaled_days: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
+    """Give the inverse covariance of training days, and the distance that 99.5 % of them keep."""
+    count = scaled_days.shape[1]
+    covariance = scaled_days.T @ scaled_days / max(len(scaled_days), 1)
+    inverse = np.linalg.inv(covariance + 0.01 * np.eye(count))
+    far = np.sqrt(np.einsum("di,ij,dj->d", scaled_days, inverse, scaled_days, optimize=True))
+    return inverse.astype(np.float32), float(np.quantile(far, 0.995))
+
+
+def _numbers(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
