@@ -24,7 +24,7 @@ class PlacesView(pn.viewable.Viewer):
         self.bounds, self.go = bounds, go
         self.found: dict[str, places.Place] = {}
         wide = {"sizing_mode": "stretch_width", "size": "small", "margin": (5, 0)}
-        self.name = pmui.TextInput(label="Name of this view", max_length=places.MAX_NAME, **wide)
+        self.called = pmui.TextInput(label="Name of this view", max_length=places.MAX_NAME, **wide)
         self.words = pmui.TextInput(label="Note", max_length=places.MAX_NOTE, **wide)
         self.save = pmui.Button(label="Save this view", icon="add_location", size="small", margin=0)
         self.chosen = pmui.Select(label="Kept places", options=[], **wide)
@@ -69,13 +69,13 @@ class PlacesView(pn.viewable.Viewer):
     def _saved(self, _: Any) -> None:
         west, south, east, north = self.bounds()
         place = places.Place(
-            self.name.value_input or self.name.value, (west + east) / 2, (south + north) / 2,
+            self.called.value_input or self.called.value, (west + east) / 2, (south + north) / 2,
             (west, south, east, north), self.state.date, self.words.value_input or "",
         )  # fmt: skip
         work.run(places.keep, self.state.ws, place, then=self._kept, failed=self._say)
 
     def _kept(self, place: places.Place) -> None:
-        self.name.param.update(value="", value_input="")
+        self.called.param.update(value="", value_input="")
         self.words.param.update(value="", value_input="")
         self._read(place.name)
 
@@ -97,7 +97,7 @@ class PlacesView(pn.viewable.Viewer):
 
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Column(
-            self.name, self.words, self.save, self.chosen, self.note,
+            self.called, self.words, self.save, self.chosen, self.note,
             pn.Row(self.visit, self.forget, margin=0),
             sizing_mode="stretch_width", margin=(8, 12, 4, 12),
         )  # fmt: skip
