@@ -12,7 +12,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import style
+from app import style, work
 
 Make = Callable[[], Any]
 """Makes a part of the page: a view or a component."""
@@ -29,8 +29,9 @@ class Part:
     def show(self) -> Any:
         """Make the content unless it is there, and give it."""
         if self.made is None:
-            self.made = self._make()
-            self.holder.objects = [self.made]
+            with work.together():
+                self.made = self._make()
+                self.holder.objects = [self.made]
         return self.made
 
 

@@ -10,6 +10,13 @@ import panel as pn
 
 from deepfeatures import errors
 
+together = pn.io.hold
+"""Sends what is changed inside it at its end, in the order of the changes.
+
+Otherwise a change of a figure's data can overtake the message that brings the figure: the one
+is sent by Bokeh at once, the other by Panel when the connection is free.
+"""
+
 _RUNNING: set[asyncio.Task[None]] = set()
 
 
@@ -36,10 +43,11 @@ def run(
     session = document.session_context if document else None
 
     def apply(result: Any, sentence: str) -> None:
-        if sentence:
-            failed(sentence)
-        else:
-            then(result)
+        with together():
+            if sentence:
+                failed(sentence)
+            else:
+                then(result)
 
     async def later() -> None:
         answer = await asyncio.to_thread(_answer, call, args)
