@@ -104,7 +104,7 @@ def exports(seen: Watched, ws: Workspace, name: str) -> None:
     wanted = float(kept.sel(band="B04"))
     year = str(where["time"])[:4]
     page.get_by_role("combobox", name="Channels (none: all)").click()
-    page.get_by_role("option", name="B04", exact=True).click()
+    page.get_by_role("menuitem", name="B04", exact=True).click()
     page.keyboard.press("Escape")
     day = str(where["time"])[:10]
     labels = {
