@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -306,3 +307,61 @@ def test_a_file_that_is_no_table_is_refused_with_a_sentence(tmp_path):
         readers.read(tmp_path / "y.csv")
     with pytest.raises(ValueError, match="has no driver WS"):
         towers(made(sites=1), ["WS"])
+
+
+def test_gradients_add_up_and_groups_matter_as_the_law_says(four, trained):
+    from deepfeatures.gpp import importance
+
+    rows = np.flatnonzero(four.usable)[300:1100:4]
+    found = importance.gradients(trained, four, rows, points=64)
+    zero = torch.zeros(1, trained.card.window, trained.card.channels)
+    centre, spread = trained.card.target
+    with torch.inference_mode():
+        bare = trained.module(zero)[0][0, -1, 0].item() * spread + centre
+    told = trained(four, rows).mean
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), told - bare, atol=0.1)
+    rises = {
+        (one["group"], one["within"]): one["rise"]
+        for one in importance.permutation(trained, four, rows)
+    }
+    assert min(rises.values()) > 0
+    assert rises["radiation", "anywhere"] > rises["radiation", "season"]
+    assert {one["group"] for one in importance.by_group(trained, found)} == {
+        "radiation", "temperature",
+    }  # fmt: skip
+
+
+def test_a_transformer_is_made_smaller_and_kept(tmp_path, capsys):
+    from deepfeatures.__main__ import main
+
+    made(sites=2, years=3).to_csv(tmp_path / "t.csv", index=False)
+    shared = ["--towers", str(tmp_path / "t.csv"), "--home", str(tmp_path / "home")]
+    short = ["--window", "5", "--steps", "20"]
+    assert main(["train", "gpp", "--kind", "gpt", *short, *shared]) == 0
+    out = str(tmp_path / "out")
+    asked = ["model", "compress", "gpp-gpt", "--share", "0.3", "--heal", "5", "--out", out]
+    assert main([*asked, *shared]) == 0
+    small = Predictor.load(tmp_path / "home" / "models" / "gpp" / "gpp-gpt-30.safetensors")
+    whole = Predictor.load(tmp_path / "home" / "models" / "gpp" / "gpp-gpt.safetensors")
+    assert small.parameters < 0.31 * whole.parameters
+    assert small.card.bonds
+    assert small.card.training["of"] == "gpp-gpt"
+    for figure, files in (
+        ("scores", ["--models", "climatology,lue"]),
+        ("course", ["--models", "climatology,lue", "--site", "XX-000", "--year", "2003"]),
+        ("context", ["--models", "rnn", "--windows", "1,3"]),
+        ("importance", ["--models", "rnn"]),
+    ):
+        asked = ["gpp", "compare", "--figure", figure, "--out", out, *short[2:], *files, *shared]
+        assert main(asked) == 0
+        assert {f"{figure}.{s}" for s in ("csv", "png", "svg")} <= {
+            path.name for path in (tmp_path / "out").iterdir()
+        }
+    capsys.readouterr()
+    asked = ["gpp", "evaluate", "--split", "year", "--models", "climatology", "--json", *shared]
+    assert main(asked) == 0
+    rows = json.loads(capsys.readouterr().out)
+    wanted = {"model", "subset", "site", "seed", "r2", "rmse", "nrmse", "kge", "bias"}
+    assert wanted <= rows[0].keys()
+    assert main(["gpp", "compare", "--figure", "course", "--out", out, *shared]) == 1
+    assert "--site NAME --year YEAR" in capsys.readouterr().err

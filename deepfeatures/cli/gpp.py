@@ -1,4 +1,4 @@
-"""The commands of GPP: judge models on towers, train one."""
+"""The commands of GPP: judge models on towers, train one, draw figures, make one smaller."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from deepfeatures.cli.commands import Answer
 from deepfeatures.settings import Workspace
 
 if TYPE_CHECKING:
+    from deepfeatures.gpp.evaluation import Predictions
     from deepfeatures.gpp.towers import Towers
     from deepfeatures.gpp.training import Recipe
 
@@ -31,8 +32,25 @@ def add(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> Non
     judge.add_argument(
         "--only", type=arguments.listed, metavar="A,B", help="towers to hold out (all)"
     )
-    judge.add_argument("--out", metavar="FOLDER", help="write tables (CSV) and figures")
+    judge.add_argument("--out", metavar="FOLDER", help="write tables (CSV) and a figure")
     judge.set_defaults(run=evaluate)
+
+    ask = tasks.add_parser("compare", parents=[common], help="draw a figure about models")
+    _towers(ask)
+    _judged(ask)
+    ask.add_argument(
+        "--figure", choices=tuple(FIGURES), default="scores",
+        help="scores on all subsets; course of a year of a tower (--site, --year); context: skill "
+        "against days looked at (--windows); importance of groups of drivers",
+    )  # fmt: skip
+    ask.add_argument("--site", help="tower whose year is drawn")
+    ask.add_argument("--year", type=int, help="year that is drawn")
+    ask.add_argument(
+        "--windows", type=arguments.listed, default=["1", "7", "30", "90"], metavar="A,B",
+        help="days looked at (1,7,30,90)",
+    )  # fmt: skip
+    ask.add_argument("--out", required=True, metavar="FOLDER", help="folder of table and figure")
+    ask.set_defaults(run=compare)
 
 
 def add_training(kinds: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -44,6 +62,24 @@ def add_training(kinds: argparse._SubParsersAction, common: argparse.ArgumentPar
     _network(learn)
     learn.add_argument("--out", type=arguments.name, help="name of the model (default: gpp-KIND)")
     learn.set_defaults(run=train)
+
+
+def add_compression(tasks: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """Add ``model compress``."""
+    less = tasks.add_parser(
+        "compress", parents=[common], help="make a GPP model smaller with matrix-product operators"
+    )
+    less.add_argument("name", type=arguments.name, help="a GPP model of the workspace, a gpt")
+    less.add_argument(
+        "--towers", required=True, metavar="FILE", help="the towers that it was trained on"
+    )
+    less.add_argument(
+        "--share", type=arguments.listed, default=["0.3"], metavar="A,B",
+        help="shares of its numbers to keep, a model for each (0.3)",
+    )  # fmt: skip
+    less.add_argument("--heal", type=int, default=300, help="steps of training after it (300)")
+    less.add_argument("--out", metavar="FOLDER", help="write the curve of skill against size")
+    less.set_defaults(run=compress)
 
 
 def _towers(command: argparse.ArgumentParser) -> None:
@@ -109,12 +145,7 @@ def evaluate(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Judge models on the towers of a file."""
     from deepfeatures.gpp import evaluation
 
-    found = opened(args)
-    with progress.shown("evaluate", unit="fit") as report:
-        told = evaluation.predict(
-            found, args.split, args.models, seeds=args.seeds, recipe=recipe(args), only=args.only,
-            progress=report,
-        )  # fmt: skip
+    told = _predicted(args)
     rows = evaluation.rows(told)
     if not rows:
         raise ValueError("; ".join(told.skipped.values()) or "no day was tested")
@@ -125,19 +156,138 @@ def evaluate(args: argparse.Namespace, ws: Workspace) -> Answer:
     return rows, "\n".join(lines)
 
 
+def _predicted(args: argparse.Namespace) -> Predictions:
+    from deepfeatures.gpp import evaluation
+
+    with progress.shown("evaluate", unit="fit") as report:
+        return evaluation.predict(
+            opened(args), args.split, args.models, seeds=args.seeds, recipe=recipe(args),
+            only=getattr(args, "only", None), progress=report,
+        )  # fmt: skip
+
+
 def _said(table: Any) -> str:
     return str(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
 
 
 def _written(rows: list[dict[str, Any]], folder: Path) -> str:
-    import pandas as pd
-
-    from deepfeatures.gpp import evaluation
+    from deepfeatures.gpp import evaluation, figures
 
     folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    _kept(rows, folder / "scores.csv")
     evaluation.summary(rows).to_csv(folder / "summary.csv", index=False)
-    return f"wrote scores.csv and summary.csv into {folder}"
+    figures.scores(rows, folder / "scores")
+    return f"wrote scores.csv, summary.csv, scores.png and scores.svg into {folder}"
+
+
+def compare(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Draw a figure about models, with its table."""
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = FIGURES[args.figure](args, folder)
+    text = f"wrote {args.figure}.csv, {args.figure}.png and {args.figure}.svg into {folder}"
+    return rows, text
+
+
+def _scores(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from deepfeatures.gpp import evaluation, figures
+
+    rows = evaluation.rows(_predicted(args))
+    figures.scores(rows, folder / "scores")
+    return _kept(rows, folder / "scores.csv")
+
+
+def _course(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from deepfeatures.gpp import evaluation, figures
+
+    if not args.site or not args.year:
+        raise ValueError("say which year of which tower: --site NAME --year YEAR")
+    found = _predicted(args)
+    figures.course(found, folder / "course", site=args.site, year=args.year)
+    rows = [row for row in evaluation.rows(found) if row["site"] == args.site]
+    return _kept(rows, folder / "course.csv")
+
+
+def _context(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from deepfeatures.gpp import figures, importance
+
+    windows = [arguments.positive(text) for text in args.windows]
+    kinds = [name for name in args.models if name in NETWORKS]
+    if not kinds:
+        raise ValueError(f"only networks look at days; choose --models from {', '.join(NETWORKS)}")
+    with progress.shown("context", unit="training") as report:
+        rows = importance.context(
+            opened(args), kinds, windows, recipe(args), seeds=args.seeds, progress=report
+        )
+    figures.context(rows, folder / "context")
+    return _kept(rows, folder / "context.csv")
+
+
+def _importance(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from deepfeatures.gpp import figures, importance
+
+    kinds = [name for name in args.models if name in NETWORKS]
+    if not kinds:
+        raise ValueError(f"only networks are asked; choose --models from {', '.join(NETWORKS)}")
+    with progress.shown("importance", unit="training") as report:
+        rows = importance.compare(
+            opened(args), kinds, recipe(args), seeds=args.seeds, progress=report
+        )
+    figures.importance(rows, folder / "importance")
+    return _kept(rows, folder / "importance.csv")
+
+
+FIGURES = {
+    "scores": _scores, "course": _course, "context": _context, "importance": _importance,
+}  # fmt: skip
+"""Name of a figure -> what draws it and gives its table."""
+
+
+def _kept(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return rows
+
+
+def compress(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Make a model of the workspace smaller, for each share that is asked for."""
+    from deepfeatures.gpp import figures, readers, splits, training
+    from deepfeatures.gpp.predictor import Predictor
+    from deepfeatures.gpp.towers import towers
+
+    shares = [arguments.assigned(f"share={text}")[1] for text in args.share]
+    model = Predictor.load(ws.models / "gpp" / f"{args.name}.safetensors")
+    found = towers(readers.read(args.towers), model.card.drivers)
+    split = splits.by_year(found)[0]
+    rows: list[dict[str, Any]] = []
+    with progress.shown("compress", unit="model") as report:
+        for share in shares:
+            name = f"{args.name}-{round(100 * share)}"
+            made, told = training.smaller(model, found, split, share, heal=args.heal, name=name)
+            path = ws.models / "gpp" / f"{name}.safetensors"
+            made.save(path)
+            rows.append({"model": name, "parameters": made.parameters} | told
+                        | {"bytes": path.stat().st_size, "path": str(path)})  # fmt: skip
+            report(len(rows), len(shares))
+    lines = [_said(_table(rows, ("path",)))]
+    profile = training.profile(model, found, split, shares[0])
+    lines += ["rise of RMSE on validation days with one layer compressed at a time:"]
+    lines += [f"  {name:28} {rise:+.4f}" for name, rise in profile.items()]
+    if args.out:
+        folder = Path(args.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        _kept(rows, folder / "size.csv")
+        figures.size(rows, folder / "size")
+        lines.append(f"wrote size.csv, size.png and size.svg into {folder}")
+    return {"models": rows, "sensitivity": profile}, "\n".join(lines)
+
+
+def _table(rows: list[dict[str, Any]], without: tuple[str, ...]) -> Any:
+    """Give rows as a table, without some columns."""
+    import pandas as pd
+
+    return pd.DataFrame(rows).drop(columns=list(without))
 
 
 def train(args: argparse.Namespace, ws: Workspace) -> Answer:

@@ -37,6 +37,7 @@ def add(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> Non
     card = tasks.add_parser("info", parents=[common], help="describe a model")
     card.add_argument("name", type=arguments.name)
     card.set_defaults(run=info)
+    gpp.add_compression(tasks, common)
 
 
 def _embedding(command: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepfeatures import compress
+
 TOLD = 3
 """Numbers per day: mean, distance to the 5th and to the 95th percentile."""
 
@@ -171,7 +173,7 @@ class Causal(nn.Module):
         linear = sum(
             layer.in_features * layer.out_features
             for layer in self.modules()
-            if isinstance(layer, nn.Linear)
+            if isinstance(layer, nn.Linear | compress.MatrixProduct)
         )
         width = self.position.shape[1]
         return days * linear + len(self.blocks) * width * days * (days + 1)

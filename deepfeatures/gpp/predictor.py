@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from deepfeatures import compress
 from deepfeatures.gpp.networks import NETWORKS, last, spread_out
 from deepfeatures.gpp.towers import HELD, Towers
 from deepfeatures.gpp.windows import Windows, batch
@@ -60,6 +61,8 @@ class Card:
     """Types of vegetation that it knows; empty if they do not go in."""
     config: dict[str, Any] = field(default_factory=dict)
     """Options of the network."""
+    bonds: dict[str, int] = field(default_factory=dict)
+    """Layers that are matrix-product operators (`deepfeatures.compress`), and their bonds."""
     domain: float = 0.0
     """Distance to the training days (Mahalanobis, of the drivers) that 99.5 % of them keep."""
     unit: str = UNIT
@@ -159,6 +162,10 @@ class Predictor:
         """Numbers that the network has."""
         return sum(weight.numel() for weight in self.module.parameters())
 
+    def multiply_adds(self, days: int) -> int:
+        """Count multiplications with additions that one day told from `days` days takes."""
+        return int(self.module.multiply_adds(days))  # type: ignore[operator]
+
     def prepare(self, towers: Towers) -> NDArray[np.float32]:
         """Give the channels ``(day, channel)`` that the network takes.
 
@@ -234,7 +241,8 @@ class Predictor:
 def network(card: Card) -> nn.Module:
     """Build the untrained network of a card."""
     make, options = NETWORKS[card.kind]
-    return make(card.channels, context=card.window, **options, **card.config)
+    made = make(card.channels, context=card.window, **options, **card.config)
+    return compress.compressed(made, card.bonds) if card.bonds else made
 
 
 def read_card(told: dict[str, Any]) -> Card:

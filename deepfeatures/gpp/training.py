@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepfeatures import fit, runs
+from deepfeatures import compress, fit, runs
+from deepfeatures.gpp import metrics
 from deepfeatures.gpp.networks import last, spread_out
 from deepfeatures.gpp.predictor import Card, Predictor
 from deepfeatures.gpp.splits import Split
@@ -68,7 +69,7 @@ def train(
     )
     best = min((e["score"] for e in history if "score" in e), default=None)
     told = card.training | {"steps_done": int(history[-1]["step"]), "validation_mse": best}
-    trained = Card(**{**asdict(card), "place": card.place, "training": told})
+    trained = replace(card, training=told)
     return Predictor(trained, predictor.module, inverse)
 
 
@@ -161,7 +162,7 @@ def describe(
         name, recipe.kind, towers.drivers, _numbers(centre), _numbers(spread),
         tuple(name for at, name in enumerate(towers.drivers) if not known[:, at].all()),
         recipe.window, (float(gpp.mean()), float(max(gpp.std(), 1e-3))), place, tuple(biomes),
-        recipe.config, domain,
+        recipe.config, domain=domain,
         description=f"GPP of a day from the drivers of {recipe.window} days",
         limitations="Trust it less where `distance` is above 1: such days were not in training.",
         training={
@@ -184,3 +185,61 @@ def _domain(scaled_days: NDArray[np.float64]) -> tuple[NDArray[np.float32], floa
 
 def _numbers(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
+
+
+def smaller(
+    model: Predictor, towers: Towers, split: Split, share: float, *, heal: int, name: str
+) -> tuple[Predictor, dict[str, float]]:
+    """Compress a network and heal it: train it on, briefly and gently, with all its chains.
+
+    Parameters
+    ----------
+    model
+        The model; it is left as it is.
+    towers, split
+        What it was trained on.
+    share
+        Share of its numbers that it keeps.
+    heal
+        Steps of training; 0: none.
+    name
+        Name of the new model.
+
+    Returns
+    -------
+    model, scores
+        RMSE on the tested days ``before``, when ``cut``, when ``healed``, the same for ``r2``,
+        and ``share`` of the numbers that is left.
+    """
+    each = compress.bonds(model.module, share)
+    rows = np.flatnonzero(split.test & towers.usable)
+    bare = replace(model.card, name=name, bonds=each)
+    made = Predictor(bare, compress.compressed(model.module, each), model.inverse)
+    found = _skill(model, towers, rows, "before") | _skill(made, towers, rows, "cut")
+    if heal:
+        seed = int(model.card.training.get("seed", 0))
+        recipe = Recipe(model.card.kind, model.card.window, seed, heal)
+        adapt(made, towers, split, recipe)
+    found |= _skill(made, towers, rows, "healed")
+    found["share"] = made.parameters / model.parameters
+    told = model.card.training | {"compressed": found, "of": model.card.name}
+    return Predictor(replace(bare, training=told), made.module, model.inverse), found
+
+
+def profile(model: Predictor, towers: Towers, split: Split, share: float) -> dict[str, float]:
+    """Give how much the RMSE on validation days rises with one layer compressed at a time."""
+    rows = np.flatnonzero((split.validate if split.validate.any() else split.train) & towers.usable)
+
+    def judge(module: nn.Module) -> float:
+        return _skill(Predictor(model.card, module), towers, rows, "x")["rmse_x"]
+
+    usual = judge(model.module)
+    found = compress.sensitivity(model.module, compress.bonds(model.module, share), judge)
+    return {name: rmse - usual for name, rmse in found.items()}
+
+
+def _skill(
+    model: Predictor, towers: Towers, rows: NDArray[np.int64], when: str
+) -> dict[str, float]:
+    scores = metrics.sums(towers.gpp[rows], model(towers, rows).mean)
+    return {f"r2_{when}": scores.r2, f"rmse_{when}": scores.rmse}
