@@ -140,7 +140,7 @@ def fades(seen: Watched) -> None:
         slider.press("ArrowLeft")
     until(seen, lambda: seen.map_shot() != before)
     alpha = "Bokeh.documents[0].get_model_by_name('front').alpha"
-    seen.page.wait_for_function(f"{alpha} == 0.5")
+    seen.page.wait_for_function(f"Math.abs({alpha} - 0.5) < 1e-6")
     slider.press("End")
     until(seen, lambda: seen.map_shot() == before)
 
