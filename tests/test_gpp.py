@@ -365,3 +365,43 @@ def test_a_transformer_is_made_smaller_and_kept(tmp_path, capsys):
     assert wanted <= rows[0].keys()
     assert main(["gpp", "compare", "--figure", "course", "--out", out, *shared]) == 1
     assert "--site NAME --year YEAR" in capsys.readouterr().err
+
+
+def test_a_cube_gives_drivers_and_a_map_that_looks_back_only(demo_home, tmp_path, capsys):
+    from deepfeatures import catalogue, settings
+    from deepfeatures.__main__ import main
+    from deepfeatures.gpp import drivers, mapping
+
+    home = ["--home", str(tmp_path / "home")]
+    ws = settings.workspace(demo_home)
+    cube, features = (catalogue.open(ws, name) for name in ("demo", "demo-features"))
+    table = drivers.from_cube(cube, features)
+    place = table.iloc[0]
+    tower = {name: float(cube[f"tower_{name}"][0]) for name in "xy"}
+    pixel = features.sel(**tower, method="nearest").load()
+    alone = drivers.around(features, place["lon"], place["lat"], radius=4.0)
+    seen = pixel["features"].sel(feature="F01")[pixel["valid"].to_numpy() == 1]
+    np.testing.assert_allclose(alone["F01"], seen, rtol=1e-5)
+    assert (alone["F01_std"] == 0).all()
+    assert {"SW_IN", "TA", "VPD", "F06", "F06_std"} <= set(table.columns)
+
+    names = "SW_IN,TA,F01,F02"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    some = towers(readers.read(tmp_path / "t.csv"), names.split(","))
+    split = splits.Split("none", np.ones(len(some.day), bool), *np.zeros((2, len(some.day)), bool))
+    model = train(some, split, Recipe(window=5, steps=30, statics=False))
+    day = np.datetime64("2021-07-15")
+    small = features.isel(y=slice(0, 8), x=slice(0, 8))
+    made = mapping.gpp_map(model, cube, small, [day])
+    later = small.copy()
+    later["features"] = later["features"].where(later["time"] < day + 1, 99.0)
+    again = mapping.gpp_map(model, cube, later, [day])
+    np.testing.assert_array_equal(again["gpp"], made["gpp"])
+    assert np.isfinite(made["gpp"]).any()
+    assert (made["gpp_low"] <= made["gpp_high"]).where(made["gpp"].notnull(), True).all()
+    with pytest.raises(ValueError, match="no daily radiation"):
+        mapping.gpp_map(model, small, small, [day])
+
+    asked = ["train", "gpp", "--towers", str(tmp_path / "t.csv"), "--steps", "5", *home]
+    assert main([*asked, "--drivers", names]) == 1  # one year: nothing to test on
+    assert "test" in capsys.readouterr().err

@@ -35,6 +35,31 @@ def add(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> Non
     judge.add_argument("--out", metavar="FOLDER", help="write tables (CSV) and a figure")
     judge.set_defaults(run=evaluate)
 
+    gather = tasks.add_parser(
+        "towers", parents=[common], help="make a table of towers with what cubes hold around them"
+    )
+    gather.add_argument("name", type=arguments.name, help="cube with weather (and towers)")
+    gather.add_argument(
+        "--around", type=arguments.name, metavar="CUBE",
+        help="cube of features or bands whose pixels around each tower go in",
+    )  # fmt: skip
+    gather.add_argument("--towers", metavar="FILE", help="table of towers (those of the cube)")
+    gather.add_argument(
+        "--radius", type=float, default=25.0, metavar="METRES", help="around a tower (25)"
+    )
+    gather.add_argument("--out", required=True, metavar="FILE", help="CSV or Parquet")
+    gather.set_defaults(run=gathered)
+
+    paint = tasks.add_parser("map", parents=[common], help="tell the GPP of every pixel of a cube")
+    paint.add_argument("name", type=arguments.name, help="cube of features or bands")
+    paint.add_argument("--model", type=arguments.name, required=True, help="GPP model")
+    paint.add_argument("--weather", type=arguments.name, metavar="CUBE", help="cube with weather")
+    paint.add_argument(
+        "--days", type=arguments.listed, required=True, metavar="YYYY-MM-DD,..", help="days"
+    )
+    paint.add_argument("--out", required=True, metavar="FILE.nc", help="NetCDF file")
+    paint.set_defaults(run=painted)
+
     ask = tasks.add_parser("compare", parents=[common], help="draw a figure about models")
     _towers(ask)
     _judged(ask)
@@ -59,6 +84,10 @@ def add_training(kinds: argparse._SubParsersAction, common: argparse.ArgumentPar
     _towers(learn)
     learn.add_argument("--kind", choices=NETWORKS, default="gru")
     learn.add_argument("--seed", type=int, default=0)
+    learn.add_argument(
+        "--no-statics", action="store_true",
+        help="without latitude, elevation and vegetation, as maps need it",
+    )  # fmt: skip
     _network(learn)
     learn.add_argument("--out", type=arguments.name, help="name of the model (default: gpp-KIND)")
     learn.set_defaults(run=train)
@@ -178,6 +207,58 @@ def _written(rows: list[dict[str, Any]], folder: Path) -> str:
     evaluation.summary(rows).to_csv(folder / "summary.csv", index=False)
     figures.scores(rows, folder / "scores")
     return f"wrote scores.csv, summary.csv, scores.png and scores.svg into {folder}"
+
+
+def gathered(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Write a table of towers with the drivers that cubes hold."""
+    from deepfeatures import catalogue
+    from deepfeatures.gpp import drivers, readers
+
+    known = readers.read(args.towers) if args.towers else None
+    channels = catalogue.open(ws, args.around) if args.around else None
+    cube = catalogue.open(ws, args.name)
+    table = drivers.from_cube(cube, channels, known, radius=args.radius)
+    path = Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False)
+    found = {"path": str(path), "days": len(table), "columns": list(table.columns)}
+    return found, f"wrote {len(table)} days of {table['site'].nunique()} towers to {path}"
+
+
+def painted(args: argparse.Namespace, ws: Workspace) -> Answer:
+    """Write maps of GPP; where the cube knows the truth (simulated), say how near they come."""
+    import numpy as np
+
+    from deepfeatures import catalogue
+    from deepfeatures.gpp import mapping, metrics
+    from deepfeatures.gpp.predictor import Predictor
+
+    model = Predictor.load(ws.models / "gpp" / f"{args.model}.safetensors")
+    channels = catalogue.open(ws, args.name)
+    source = args.weather or channels.attrs.get("source_cube") or args.name
+    cube = catalogue.open(ws, source)
+    try:
+        days = [np.datetime64(text, "D") for text in args.days]
+    except ValueError as error:
+        raise ValueError(f"a day of --days is none; write YYYY-MM-DD: {error}") from error
+    with progress.shown("map", unit="part") as report:
+        made = mapping.gpp_map(model, cube, channels, days, progress=report)
+    path = Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.to_netcdf(path)
+    found: dict[str, Any] = {"path": str(path), "days": args.days}
+    text = f"wrote the GPP of {len(days)} days to {path}"
+    if "truth_gpp" in cube:
+        stamps = cube["time"].to_numpy().astype("datetime64[D]")
+        both = [n for n, day in enumerate(days) if day in stamps]
+        truth = cube["truth_gpp"].isel(time=np.flatnonzero(np.isin(stamps, days)))
+        told = made["gpp"].to_numpy()[sorted(both, key=lambda n: days[n])]
+        found["truth"] = metrics.sums(truth.to_numpy().ravel(), told.ravel()).scores()
+        text += f"; against the simulated truth: {found['truth']}"
+    return found, text
 
 
 def compare(args: argparse.Namespace, ws: Workspace) -> Answer:
@@ -301,7 +382,7 @@ def train(args: argparse.Namespace, ws: Workspace) -> Answer:
     found = opened(args)
     split = splits.by_year(found)[0]
     name = args.out or f"gpp-{args.kind}"
-    plan = replace(recipe(args), kind=args.kind, seed=args.seed)
+    plan = replace(recipe(args), kind=args.kind, seed=args.seed, statics=not args.no_statics)
     with progress.shown("train", unit="step") as report:
         model = training.train(found, split, plan, name=name, progress=report)
     days = np.flatnonzero(split.test & found.usable)

@@ -84,7 +84,8 @@ def table(towers: Towers, window: int) -> NDArray[np.float32]:
     columns.append(towers.places[towers.site][:, 1:])
     kinds = sorted(set(towers.biomes))
     columns.append(np.array([[kinds.index(b)] for b in towers.biomes])[towers.site])
-    return np.concatenate(columns, axis=1).astype(np.float32)
+    made = np.concatenate(columns, axis=1).astype(np.float32)
+    return made[:, np.isfinite(made).any(axis=0)]
 
 
 def light_use(

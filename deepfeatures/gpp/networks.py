@@ -34,6 +34,8 @@ State = Any
 class Recurrent(nn.Module):
     """A recurrent network: Elman's, GRU (Cho et al. 2014) or LSTM (Hochreiter & Schmidhuber 1997).
 
+    Two dense layers before and after the cells let even the simplest cell see products of drivers.
+
     Parameters
     ----------
     channels
@@ -62,21 +64,23 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         layer, self.gates = CELLS[cell]
-        self.cells = layer(channels, hidden, layers, batch_first=True)
+        self.enter = nn.Sequential(
+            nn.Linear(channels, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden)
+        )
+        self.cells = layer(hidden, hidden, layers, batch_first=True)
         self.drop = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden, TOLD)
+        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, TOLD))
 
     def forward(self, values: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Give ``(window, day, 3)`` and the state after the last day."""
-        hidden, after = self.cells(values, state)
+        hidden, after = self.cells(self.enter(values), state)
         return self.head(self.drop(hidden)), after
 
     def multiply_adds(self, days: int) -> int:
         """Count multiplications with additions for one window of `days` days."""
-        cells = self.cells
-        size = cells.hidden_size
-        inputs = cells.input_size + (cells.num_layers - 1) * size
-        return days * self.gates * size * (inputs + cells.num_layers * size) + size * TOLD
+        size = self.cells.hidden_size
+        cells = self.gates * size * size * 2 * self.cells.num_layers
+        return days * (cells + _linear(self.enter)) + _linear(self.head)
 
 
 class Block(nn.Module):
@@ -170,13 +174,17 @@ class Causal(nn.Module):
 
     def multiply_adds(self, days: int) -> int:
         """Count multiplications with additions for one window of `days` days."""
-        linear = sum(
-            layer.in_features * layer.out_features
-            for layer in self.modules()
-            if isinstance(layer, nn.Linear | compress.MatrixProduct)
-        )
         width = self.position.shape[1]
-        return days * linear + len(self.blocks) * width * days * (days + 1)
+        return days * _linear(self) + len(self.blocks) * width * days * (days + 1)
+
+
+def _linear(module: nn.Module) -> int:
+    """Count multiplications with additions of the linear layers, for one day."""
+    return sum(
+        layer.in_features * layer.out_features
+        for layer in module.modules()
+        if isinstance(layer, nn.Linear | compress.MatrixProduct)
+    )
 
 
 def spread_out(out: Tensor) -> Tensor:

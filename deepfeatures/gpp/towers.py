@@ -127,9 +127,11 @@ def towers(
 
 
 def common(table: pd.DataFrame) -> tuple[str, ...]:
-    """Give the drivers that every tower has on at least half of its days."""
+    """Give the drivers that every tower has on at least half of its days, gaps held."""
     known = [str(c) for c in table if readers.driver(str(c))]
-    shares = table[known].notna().groupby(table["site"]).mean()
+    ordered = table.sort_values(["site", "date"])
+    held = ordered.groupby("site")[known].ffill(limit=HELD)
+    shares = held.notna().groupby(ordered["site"]).mean()
     return tuple(name for name in known if (shares[name] >= 0.5).all())
 
 

@@ -22,7 +22,7 @@ from deepfeatures.gpp.windows import Batch, Windows, batch
 SHORTENED = 0.15
 """Share of the windows that are cut short in training, so that any context can be asked for."""
 
-RATES = {"rnn": 1e-3, "gru": 2e-3, "lstm": 2e-3, "gpt": 1e-3}
+RATES = {"rnn": 2e-3, "gru": 2e-3, "lstm": 2e-3, "gpt": 1e-3}
 """Highest learning rate of each network."""
 
 
