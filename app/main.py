@@ -241,5 +241,6 @@ def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:
             "& .MuiToolbar-root": {"minHeight": "48px !important"},
         },
         sidebar_width=300,
+        sidebar_resizable=False,  # its handle has no role for a screen reader
         busy_indicator="linear",
     )

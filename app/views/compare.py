@@ -23,7 +23,7 @@ class CompareView(pn.viewable.Viewer):
         wide = {"sizing_mode": "stretch_width", "size": "small", "margin": (5, 0)}
         self.on = pmui.Switch.from_param(
             self.state.param.split, label="Compare two pictures (key c)", size="small",
-            margin=(4, 0),
+            margin=(4, 0), description="",
         )  # fmt: skip
         self.cube = pmui.Select(label="Cube on the right", options=[], **wide)
         self.show = Picker(

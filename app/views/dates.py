@@ -19,6 +19,9 @@ from app.state import State
 CLEAR = 0.5
 """A date counts as clear from this usable share on."""
 
+NAMES = (style.ASSETS / "names.js").read_text()
+"""Gives a name to what the library leaves without one."""
+
 KEYS = (style.ASSETS / "keys.js").read_text()
 """Turns keys, pressed anywhere but in a field for text, into steps and other actions."""
 
@@ -105,8 +108,9 @@ class DatesView(pn.viewable.Viewer):
         self.strip.on_event(Tap, lambda event: self.go(round(event.x)))
         self.keys.on_change("data", lambda _, __, new: self._pressed(new["key"]))
         self.slider = pmui.DiscreteSlider(
-            options=["-"], show_value=False, label="", sizing_mode="stretch_width", margin=(0, 14)
-        )
+            options=["-"], show_value=False, label="Date", sizing_mode="stretch_width",
+            margin=(0, 14), sx={"& .MuiFormLabel-root": {"display": "none"}},
+        )  # fmt: skip
         self.clear = pmui.Switch(value=True, label="Clear only", size="small", margin=(0, 4))
         self.text = pn.pane.HTML("", margin=(0, 4), min_width=170, stylesheets=[style.CSS])
         self.player = Player(margin=(0, 14), sizing_mode="stretch_width")
@@ -142,6 +146,7 @@ class DatesView(pn.viewable.Viewer):
         )
         if document := pn.state.curdoc:
             document.js_on_event("document_ready", CustomJS(args={"keys": self.keys}, code=KEYS))
+            document.js_on_event("document_ready", CustomJS(code=NAMES))
 
     def move(self, by: int) -> None:
         """Go one date back (-1) or on (+1)."""

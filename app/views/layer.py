@@ -83,14 +83,15 @@ class LayerView(pn.viewable.Viewer):
         self.over = pmui.Switch(label="Draw features on top", size="small", margin=(4, 0))
         self.opacity = pmui.FloatSlider.from_param(
             self.state.param.opacity, label="Opacity", step=0.05, size="small", margin=(5, 8),
-            sizing_mode="stretch_width",
+            sizing_mode="stretch_width", description="",
         )  # fmt: skip
         self.masked = pmui.Switch.from_param(
-            self.state.param.masked, label="Hide clouds and gaps", size="small", margin=(4, 0)
-        )
+            self.state.param.masked, label="Hide clouds and gaps", size="small", margin=(4, 0),
+            description="",
+        )  # fmt: skip
         self.background = pmui.Switch.from_param(
             self.state.param.background, label="Background map", size="small", margin=(4, 0),
-            visible=False,
+            visible=False, description="",
         )  # fmt: skip
         self.features = pmui.Select(label="Features", options=[], **wide)
         self.ramp = pn.pane.HTML("", margin=0)
