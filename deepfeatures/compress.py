@@ -19,6 +19,10 @@ CORES = 2
 """Tensors in a chain."""
 
 
+SMALL = 0.02
+"""A layer with less of the network's numbers stays whole: first and last ones are most sensitive."""
+
+
 class MatrixProduct(nn.Module):
     """A linear layer whose matrix is a chain of tensors.
 
@@ -107,7 +111,8 @@ def parameters(module: nn.Module) -> int:
 def bonds(module: nn.Module, share: float) -> dict[str, int]:
     """Give the bond of each layer with which the network keeps a share of its numbers.
 
-    What is no linear layer stays as it is, and so does a layer that no bond makes smaller.
+    What is no linear layer stays as it is, and so does a layer that is small, or that no bond
+    makes smaller.
 
     Raises
     ------
@@ -120,7 +125,7 @@ def bonds(module: nn.Module, share: float) -> dict[str, int]:
     each = {}
     for name, layer in layers(module).items():
         cost = _cost(layer)
-        if cost * 2 <= layer.weight.numel():
+        if layer.weight.numel() >= SMALL * whole and cost * 2 <= layer.weight.numel():
             each[name] = (cost, layer.weight.numel())
     movable = sum(full for _, full in each.values())
     left = share * whole - (whole - movable)
