@@ -20,7 +20,7 @@ CORES = 2
 
 
 SMALL = 0.02
-"""A layer with less of the network's numbers stays whole: first and last ones are most sensitive."""
+"""A layer with less of the numbers stays whole: the first and the last are the most sensitive."""
 
 
 class MatrixProduct(nn.Module):
