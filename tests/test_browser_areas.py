@@ -40,6 +40,7 @@ def address(demo_copy: Path, shots: Path, shared_data: Path) -> Iterator[str]:
             yield found
 
 
+@pytest.mark.browser
 def test_an_area_and_its_jobs(
     chromium: Browser, address: str, demo_copy: Path, shots: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import geoviews as gv
 import panel as pn
 import panel_material_ui as pmui
 import param
+from bokeh.document import Document
 from bokeh.events import DoubleTap, SelectionGeometry, Tap
 from bokeh.models import (
     BoxSelectTool,
@@ -115,7 +116,8 @@ def map_figure(bounds: list[float], *, layers: int) -> tuple[figure, list[TileRe
         gv.WMTS(EMPTY).opts(
             responsive=True, xaxis=None, yaxis=None, toolbar=None, border=0, xlim=xlim, ylim=ylim,
             default_tools=["pan", "wheel_zoom"], active_tools=["pan", "wheel_zoom"],
-        )
+        ),
+        doc=Document(),  # else that of another session, when the page is built in a thread
     )  # fmt: skip
     fig: figure = plot.state
     for _ in range(layers - 1):
