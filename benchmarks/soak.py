@@ -85,11 +85,16 @@ class Session:
         await self._send("PULL-DOC-REQ", {})
         document = await self._until("PULL-DOC-REPLY")
         self.keys = _keys(document)
+        ready = {"type": "event", "name": "document_ready", "values": {"type": "map"}}
+        event = {"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready}
+        await self._send("PATCH-DOC", {"events": [event]})  # now comes what follows the map
+        await self._until("OK")
 
     async def step(self) -> None:
         """Press the right arrow key and wait for the first change of the page."""
         self.number += 1
-        data = {"type": "map", "entries": [["x", [1]], ["y", [self.number]]]}
+        columns = [["x", [0]], ["y", [self.number]], ["key", ["next"]]]
+        data = {"type": "map", "entries": columns}
         event = {"kind": "ModelChanged", "model": {"id": self.keys}, "attr": "data", "new": data}
         with self.watch.timed("callback"):
             await self._send("PATCH-DOC", {"events": [event]})
