@@ -101,7 +101,8 @@ def emptied(document: Document, page: Any, _: Any) -> None:
             pn.state.param.unwatch(watcher)
     document.models.flush_synced()
     for waiting in document.session_callbacks:
-        document.callbacks.remove_session_callback(waiting)
+        with contextlib.suppress(ValueError):  # it ran in this moment
+            document.callbacks.remove_session_callback(waiting)
 
 
 def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
