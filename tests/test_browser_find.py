@@ -166,7 +166,7 @@ def change(seen: Watched, cube: reading.OpenCube) -> None:
     page = seen.page
     page.get_by_role("button", name="Change", exact=True).click()
     expect(page.get_by_label("From (usable share)")).to_contain_text("%")
-    url = press(seen, "Compare")
+    url = press(seen, "Map the change")
     days = re.findall(
         r"\d{4}-\d\d-\d\d",
         " ".join(

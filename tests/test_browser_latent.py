@@ -146,7 +146,7 @@ def years(seen: Watched) -> None:
     assert {day[:4] for day in one["day"]} <= {day[:4] for day in found["day"]}
     assert len(set(found["color"])) == len({day[:4] for day in found["day"]})
     seen.shot("5-years")
-    page.get_by_role("button", name="Area", exact=True).click()
+    page.locator("button[value='Area']").click()
     page.wait_for_function(
         "(before) => { const {data} = Bokeh.documents[0].get_model_by_name('latent-path');"
         " const now = [...(data instanceof Map ? data.get('x') : data.x)];"

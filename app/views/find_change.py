@@ -60,7 +60,7 @@ class ChangeFinder(Finder):
         """Make the controls."""
         self.before = pmui.Select(label="From (usable share)", options=[], **SMALL)
         self.after = pmui.Select(label="To (usable share)", options=[], **SMALL)
-        self.start.label = "Compare"
+        self.start.label = "Map the change"
         self.renew()
 
     def renew(self) -> None:
