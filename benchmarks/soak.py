@@ -181,7 +181,8 @@ async def use(root: str, name: str, number: int, end: float, watch: Watch) -> No
 
 async def soak(root: str, name: str, options: argparse.Namespace, process: psutil.Process) -> Any:
     """Run all sessions, then open and close pages."""
-    watch, memory = Watch(), {}
+    watch: Watch = Watch()
+    memory: dict[str, Any] = {}
     warm = Session(root, watch)
     await warm.open()
     await warm.close()
@@ -192,10 +193,13 @@ async def soak(root: str, name: str, options: argparse.Namespace, process: psuti
     await asyncio.gather(*(use(root, name, n, end, watch) for n in range(options.sessions)))
     memory["after_sessions_mb"] = _megabytes(process)
     lag = numbers(root)
-    for _ in range(options.pages):
+    memory["while_pages_mb"] = []
+    for number in range(options.pages):
         page = Session(root, watch)
         await page.open()
         await page.close()
+        if number % 10 == 9:
+            memory["while_pages_mb"].append(_megabytes(process))
     memory["after_pages_mb"] = _megabytes(process)
     await asyncio.sleep(QUIET_SECONDS)
     memory["end_mb"] = _megabytes(process)
