@@ -8,6 +8,7 @@ it was cut. What the new cube is like is said in `deepfeatures.featurecube`.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -124,12 +125,15 @@ def run(
     target = featurecube.template(predictor, ds, window=box, times=times, mask=mask, error=error)
     target["valid_share"] = featurecube.shares(ds, times, box, mask)
     writer = store.Writer.create(url, target, plan=_plan(predictor, mask))
-    total = sum(len(parts(predictor, ds, times, box, tile)) for tile in writer.tiles)
+    # a tile of a few hectares is one part by its memory: one core would work and the others wait
+    least = min(os.cpu_count() or 1, AHEAD) if executor else 1
+    planned = {tile: parts(predictor, ds, times, box, tile, least) for tile in writer.tiles}
+    total = sum(map(len, planned.values()))
     pending = writer.pending()
-    done = total - sum(len(parts(predictor, ds, times, box, tile)) for tile in pending)
+    done = total - sum(len(planned[tile]) for tile in pending)
     for tile in pending:
         block = featurecube.blank(target, tile)
-        todo = parts(predictor, ds, times, box, tile)
+        todo = planned[tile]
         for part, made in _computed(predictor, ds, todo, executor, error):
             _place(block, part, made, times, box, tile, mask)
             done += 1
@@ -237,14 +241,16 @@ def parts(
     times: slice,
     window: tuple[int, int, int, int],
     tile: Tile,
+    least: int = 1,
 ) -> list[Part]:
-    """Cut a tile of the store into parts that fit into `MEMORY`."""
+    """Cut a tile of the store into parts that fit into `MEMORY`, at least so many if it can be."""
     reach, halo = predictor.context, predictor.halo
     count = ds.sizes["time"]
     dates = min(DATES, times.stop - times.start) + 2 * reach
     most = max(int((MEMORY / (4 * predictor.floats * dates)) ** 0.5) - 2 * halo, 1)
     shape = tile.y1 - tile.y0, tile.x1 - tile.x0
-    edge = -(-max(shape) // -(-max(shape) // most))  # as few parts as may be, of one size
+    sides = max(-(-max(shape) // most), math.ceil(math.sqrt(least)))
+    edge = -(-max(shape) // sides)  # as few parts as may be, of one size
     cells = split(shape, edge)
     found = []
     for start in range(times.start, times.stop, DATES):

@@ -115,9 +115,12 @@ def test_provenance_travels(tiny_bands: xr.Dataset, tmp_path: Path) -> None:
     assert json.loads(tiny_bands.attrs["processing"]) == []
 
 
-@given(st.integers(9, 60), st.integers(9, 60), st.integers(5, 40), st.sampled_from([2, 3, 5]))
+@given(
+    st.integers(9, 60), st.integers(9, 60), st.integers(5, 40), st.sampled_from([2, 3, 5]),
+    st.integers(1, 5),
+)  # fmt: skip
 @settings(max_examples=6, deadline=None)
-def test_tiled_equals_whole(height: int, width: int, edge: int, dates: int) -> None:
+def test_tiled_equals_whole(height: int, width: int, edge: int, dates: int, least: int) -> None:
     ds = bands_cube(times=5, height=height, width=width)
     expected = whole(NETWORK, ds)
     found = np.full_like(expected, np.nan)
@@ -126,7 +129,8 @@ def test_tiled_equals_whole(height: int, width: int, edge: int, dates: int) -> N
         patch.setattr(infer, "DATES", dates)
         patch.setattr(infer, "MEMORY", 4 * NETWORK.floats * (dates + 16) * (edge + 6) ** 2)
         for tile in split((height, width), 32):
-            for part in infer.parts(NETWORK, ds, slice(0, 5), (0, height, 0, width), tile):
+            area = (0, height, 0, width)
+            for part in infer.parts(NETWORK, ds, slice(0, 5), area, tile, least):
                 features = infer.compute(NETWORK, infer.read(NETWORK, ds, [part]), part)
                 found[(part.times, slice(None), *part.tile.core)] = features
                 count[part.tile.core] += part.times.stop - part.times.start
