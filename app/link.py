@@ -18,7 +18,7 @@ from bokeh.events import RangesUpdate
 from bokeh.plotting import figure
 
 from app import style
-from app.state import LINKED, State
+from app.state import LINKED, MOST_SERIES, PINS, State, offered
 from deepfeatures import render
 
 VERSION = "1"
@@ -27,11 +27,10 @@ LONGEST = 4000
 """Characters of one value that are looked at."""
 QUIET = 800
 """Milliseconds after which a map that was moved is written to the address."""
-MOST_PINS = 12
 MOST_PLACES = 100
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-_PIN = re.compile(r"[A-Za-z0-9]{1,8}")
+_ID = re.compile(r"[0-9a-f]{1,32}")
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,11 @@ def _box(text: str) -> tuple[float, ...]:
     return west, south, east, north
 
 
-def _names(text: str) -> list[str]:
+def _names(text: str, most: int = 20) -> list[str]:
     found = json.loads(text)
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ValueError(text)
-    return found[:20]
+    return found[:most]
 
 
 def _cmap(text: str) -> str:
@@ -87,13 +86,32 @@ def _flag(text: str) -> bool:
     return {"1": True, "0": False, "true": True, "false": False}[text.lower()]
 
 
+def _id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _share(text: str) -> float:
+    value = _number(text, 1)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _one(*names: str) -> Form:
+    return Form(str, lambda text: {name: name for name in names}[text])
+
+
 def _pins(text: str) -> list[dict[str, Any]]:
     found = []
-    for name, lon, lat, color in json.loads(text)[:MOST_PINS]:
-        if not (_PIN.fullmatch(name) and _COLOUR.fullmatch(color)):
+    for name, lon, lat, color in json.loads(text)[: len(PINS)]:
+        if name not in [*PINS] or not _COLOUR.fullmatch(color):
             raise ValueError(text)
         place = {"lon": _number(lon, 180), "lat": _number(lat, 90)}
         found.append({"id": name, **place, "color": color})
+    if len({pin["id"] for pin in found}) < len(found):
+        raise ValueError(text)
     return found
 
 
@@ -106,15 +124,26 @@ def _listed(values: Any) -> str:
 
 
 TEXT = Form(str, str)
+FLAG = Form(lambda value: "1", _flag)
+ID = Form(str, _id)
+SHARE = Form(lambda value: f"{value:.3g}", _share)
 FORMS: dict[str, Form] = {
     "lon": Form(str, lambda text: _number(text, 180)),
     "lat": Form(str, lambda text: _number(text, 90)),
-    "chosen": Form(json.dumps, _names),
+    "chosen": Form(json.dumps, lambda text: _names(text, MOST_SERIES)),
     "own": Form(json.dumps, _names),
     "cmap": Form(str, _cmap),
     "limits": Form(_listed, _range),
-    "masked": Form(lambda value: "1", _flag),
-    "over": Form(lambda value: "1", _flag),
+    "masked": FLAG,
+    "over": FLAG,
+    "job": ID,
+    "kept": ID,
+    "opacity": SHARE,
+    "split": FLAG,
+    "part": SHARE,
+    "plane": _one("pca", "umap"),
+    "whose": _one("Pixel", "Area"),
+    "years": FLAG,
     "view": Form(_listed, _box),
     "opened": Form(json.dumps, _names),
     "line": Form(json.dumps, _places),
@@ -123,6 +152,9 @@ FORMS: dict[str, Form] = {
     ),
 }
 """Parameter to the form of its values; all others are text."""
+
+COMPARED = ("other_cube", "other_show", "other_date", "part")
+"""Parameters that only say something when two pictures are compared."""
 
 
 def linked(state: State) -> dict[str, str]:
@@ -135,8 +167,7 @@ def write(state: State) -> dict[str, str]:
     found = {"v": VERSION}
     for key, name in linked(state).items():
         value = getattr(state, key)
-        empty = value is None or value is False or value == "" or value == []
-        if not empty and (key != "cmap" or value != "viridis"):
+        if value != state.param[key].default and (state.split or key not in COMPARED):
             found[name] = FORMS.get(key, TEXT).write(value)
     return found
 
@@ -185,7 +216,25 @@ def read(state: State, words: Mapping[str, str]) -> list[str]:
         if values.get(key) and values[key] != getattr(state, key):
             instead = getattr(state, key)
             told.append(f"There is not {what} {values[key][:40]!r} here; {instead} is shown.")
-    return told[:6]
+    return [*told, *_missing(state)][:6]
+
+
+def _missing(state: State) -> list[str]:
+    """Leave out what the picture to compare and the latent space do not have; a sentence each."""
+    told = []
+    other = state.cubes.get(state.other_cube, {})
+    days = [time[:10] for time in other.get("times", [])]
+    for key, what, there in (
+        ("other_cube", "cube to compare with", bool(other)),
+        ("other_show", "channel to compare with", bool(other) and offered(other, state.other_show)),
+        ("other_date", "date to compare with", state.other_date in days),
+        ("shade", "colour of the latent space", state.shaded(state.shade)),
+    ):
+        value, usual = getattr(state, key), state.param[key].default
+        if value != usual and not there:
+            told.append(f"There is not the {what} {value[:40]!r} here; the usual one is shown.")
+            setattr(state, key, usual)
+    return told
 
 
 def follow(state: State, location: Any) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from app import style
 from app.data import Times, opened
-from app.views.cloud import LAYER, PLAIN, Ranges, Shade, ranges
+from app.state import LAYER
+from app.views.cloud import PLAIN, Ranges, Shade, ranges
 from deepfeatures import aoi, jobs, latent, reading, serve, space
 from deepfeatures.settings import Workspace
 

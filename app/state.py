@@ -10,6 +10,7 @@ from deepfeatures.bands import BANDS
 from deepfeatures.reading import COMPONENTS
 from deepfeatures.serve.spectral import computable
 from deepfeatures.settings import Workspace
+from deepfeatures.space import METHODS
 
 PICTURES = {
     "bands": {
@@ -44,8 +45,27 @@ LINKED = {
     "opened": "open",
     "pins": "pins",
     "line": "line",
+    "opacity": "opacity",
+    "split": "compare",
+    "other_cube": "cube2",
+    "other_show": "show2",
+    "other_date": "date2",
+    "part": "part",
+    "plane": "plane",
+    "shade": "shade",
+    "whose": "way",
+    "years": "years",
 }
 """The parameters that are kept in the address of the page, and their names there."""
+
+SHADES = ("density", "month", "year", "place")
+"""Colours of the latent space that need no channel."""
+
+LAYER = "layer:"
+"""What the name of a saved layer follows among the colours of the latent space."""
+
+PINS = "ABCDEF"
+"""Ids of kept pixels."""
 
 MOST_SERIES = 6
 """Channels that the series plot shows at most."""
@@ -79,6 +99,11 @@ class State(param.Parameterized):
     other_cube = param.String(doc="Cube of the picture right of the line.")
     other_show = param.String(doc="What of it is shown, like `show`.")
     other_date = param.String(doc="Its date, YYYY-MM-DD.")
+    part = param.Number(0.5, bounds=(0, 1), doc="Share of the width that is left of the line.")
+    plane = param.Selector(objects=list(METHODS), doc="Way to the plane of the latent space.")
+    shade = param.String("density", doc="What colours its points: one of `SHADES`, a channel, …")
+    whose = param.Selector(objects=["Pixel", "Area"], doc="Whose way through time is drawn there.")
+    years = param.Boolean(False, doc="Draw the way through each year there.")
     mode = param.Selector(
         objects=["Explore", "Box", "Polygon", "Line", "Edit"], doc="What the mouse does."
     )
@@ -163,6 +188,16 @@ class State(param.Parameterized):
     def shown(self, show: str) -> bool:
         """Tell whether the cube on the map has these channels, or gives this index."""
         return offered(self.info, show)
+
+    def shaded(self, by: str) -> bool:
+        """Tell whether the points of the latent space can have colours of this name."""
+        if by.startswith(LAYER):
+            layer = self.cubes.get(by.removeprefix(LAYER), {})
+            of = layer.get("attrs", {}).get("source_cube")
+            return layer.get("kind") == "layer" and of == self.features
+        sources = (self.cubes.get(self.features, {}), self.cubes.get(self.source, {}))
+        named = "," not in by and any(one and offered(one, by) for one in sources)
+        return by in SHADES or named
 
     def layers(self) -> list[str]:
         """Give what the keys for layers go through: pictures, chosen and own indices, channels."""

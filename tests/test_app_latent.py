@@ -44,16 +44,16 @@ def small_umap(state: State) -> space.Plane:
 
 
 def test_a_umap_is_offered_watched_shown_and_lassoed(state: State) -> None:
-    view, other = latent.LatentView(state=state), latent.LatentView(state=state)
+    view = latent.LatentView(state=state)
     assert len(view.image.data["image"]) == 1
-    view.choices.method = "umap"
+    state.plane = "umap"
     offer = view.offer.made
     assert "There is no UMAP of demo-features yet" in offer.note.object
     assert view.image.data["image"] == []
     offer._submit(None)
     (job,) = jobs.listing(state.ws)
     assert (job["kind"], job["cube"], job["state"]) == ("umap", "demo-features", "queued")
-    other.choices.method = "umap"
+    other = latent.LatentView(state=state)
     assert other.offer.made.job == job["id"], "what somebody asked for is not asked for again"
     planes.keep(state.ws, "demo-features", small_umap(state))
     jobs.cancel(state.ws, job["id"])
@@ -83,14 +83,14 @@ def test_a_cancelled_umap_can_be_asked_for_again(state: State) -> None:
         file.unlink()
     planes._HELD.clear()
     view = latent.LatentView(state=state)
-    view.choices.method = "umap"
+    state.plane = "umap"
     offer = view.offer.made
     offer._submit(None)
     offer._cancel(None)
     assert "UMAP cancelled" in offer.note.object
     assert offer.start.visible
     assert not offer.start.disabled
-    view.choices.method = "pca"
+    state.plane = "pca"
     assert not view.offer.holder.visible
     assert view.plane is not None
 
@@ -109,13 +109,13 @@ def test_an_area_is_marked_at_the_dates_of_the_year(state: State) -> None:
     assert {day[:4] for day in before["day"]} == {state.date[:4]}
     state.date = next(day for day in state.days if day != state.date)
     assert view.area.data is before, "another date of the year marks the same points"
-    view.choices.of = "Area"
+    state.whose = "Area"
     times, scores = reads_latent.mean_track(state.ws, state.features, view.plane, state.area)
     kept = np.isfinite(scores).all(axis=1)
     np.testing.assert_array_equal(view.path.data["x"], scores[kept, 0])
     assert view.path.data["day"] == times[kept].astype("datetime64[D]").astype(str).tolist()
-    view.choices.method = "umap"
-    view.choices.method = "pca"
+    state.plane = "umap"
+    state.plane = "pca"
     assert view.area.data["x"] == before["x"], "the points come back with the plane"
     state.area = None
     assert view.area.data["x"] == []
@@ -127,7 +127,7 @@ def test_every_choice_of_colour_is_drawn_and_explained(state: State) -> None:
     assert {"density", "month", "year", "place", "F01", "NDVI", "B04"} <= set(values)
     seen = set()
     for by in ("month", "year", "place", "F01", "NDVI"):
-        view.choices.by = by
+        state.shade = by
         assert view.shade.name == by
         seen.add(view.image.data["image"][0].tobytes())
         assert cloud.legend(view.shade) in view.legend.object
@@ -137,7 +137,7 @@ def test_every_choice_of_colour_is_drawn_and_explained(state: State) -> None:
     at = plane.points.positions[:50]
     wanted = space.gather(source, ["NDVI"], at)["NDVI"]  # both cubes have the same dates and pixels
     np.testing.assert_allclose(view.shade.values[:50], wanted)
-    view.choices.by = "nonsense"
+    state.shade = "nonsense"
     assert "has no channel" in view.note.object
 
 

@@ -13,7 +13,7 @@ export function render({ model }) {
     <div class="bar" role="slider" tabindex="0" aria-label="Line between two pictures"
       aria-valuemin="0" aria-valuemax="100" aria-orientation="horizontal" hidden><b></b></div>`
   const [reading, scale, left, right, bar] = glass.children
-  let view = null, share = 0.5, last = 0, waiting = null, asking = null, seen = ""
+  let view = null, share = model.part, resting = null, last = 0, waiting = null, asking = null, seen = ""
 
   const figure = () => Bokeh.documents[0]?.get_model_by_name("map")
   const frame = () => {
@@ -112,6 +112,8 @@ export function render({ model }) {
   const to = (value) => {
     share = Math.min(1, Math.max(0, value))
     cut()
+    clearTimeout(resting)
+    resting = setTimeout(() => { model.part = share }, 300)
   }
   bar.addEventListener("pointerdown", (event) => {
     bar.setPointerCapture(event.pointerId)

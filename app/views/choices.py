@@ -10,9 +10,7 @@ import param
 
 from app import offers
 from app.fields import Picker
-from app.state import State, origin
-from app.views.cloud import LAYER
-from deepfeatures import space
+from app.state import LAYER, State, origin
 
 WAYS = [
     ("density", "Density", "how many points", ""),
@@ -20,17 +18,13 @@ WAYS = [
     ("year", "Year", "", ""),
     ("place", "Place", "position on the map", ""),
 ]
-"""Colours that need no channel."""
+"""Colours that need no channel, `state.SHADES`."""
 
 
 class Choices(param.Parameterized):
-    """The choices of one session; the fields for them are made when they are first shown."""
+    """The fields of one session; they are made when they are first shown."""
 
     state = param.ClassSelector(class_=State)
-    method = param.Selector(objects=list(space.METHODS), doc="Way to the plane.")
-    by = param.String("density", doc="What colours the points: one of `WAYS` or a channel.")
-    of = param.Selector(objects=["Pixel", "Area"], doc="Whose way through time is drawn.")
-    all_years = param.Boolean(False, doc="Draw the way through each year.")
 
     @property
     def source(self) -> str:
@@ -58,23 +52,27 @@ class Choices(param.Parameterized):
     def fields(self) -> pn.viewable.Viewable:
         """Make the fields."""
         self.plane = pmui.RadioButtonGroup(
-            options={"PCA": "pca", "UMAP": "umap"}, value=self.method, size="small", margin=(8, 0),
-            description="Plane of the latent space",
+            options={"PCA": "pca", "UMAP": "umap"}, value=self.state.plane, size="small",
+            margin=(8, 0), description="Plane of the latent space",
         )  # fmt: skip
         self.colour = Picker(
-            label="Colour by", value=self.by, groups=self.groups(), width=120, margin=(4, 0)
+            label="Colour by",
+            value=self.state.shade,
+            groups=self.groups(),
+            width=120,
+            margin=(4, 0),
         )
         self.whose = pmui.RadioButtonGroup(
-            options=["Pixel", "Area"], value=self.of, size="small", margin=(8, 0),
+            options=["Pixel", "Area"], value=self.state.whose, size="small", margin=(8, 0),
             description="Whose way through time is drawn", disabled=self.state.area is None,
         )  # fmt: skip
         self.years = pmui.Switch(
-            label="All years", value=self.all_years, size="small", margin=(8, 0)
+            label="All years", value=self.state.years, size="small", margin=(8, 0)
         )
-        self.plane.link(self, value="method")
-        self.colour.link(self, value="by")
-        self.whose.link(self, value="of")
-        self.years.link(self, value="all_years")
+        self.plane.link(self.state, value="plane")
+        self.colour.link(self.state, value="shade")
+        self.whose.link(self.state, value="whose")
+        self.years.link(self.state, value="years")
         self.state.param.watch(self._follow, ["cubes", "features", "own", "area"])
         return pn.FlexBox(
             self.plane, self.colour, self.whose, self.years, gap="2px 8px", margin=0,

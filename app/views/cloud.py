@@ -13,6 +13,7 @@ from datashader import transfer_functions as tf
 from numpy.typing import NDArray
 
 from app import style
+from app.state import LAYER
 from deepfeatures import render
 
 DENSITY = ["#c9d9dc", "#7fb0b2", "#0b5d5e", "#062f33"]
@@ -23,9 +24,6 @@ SIZE = (460, 360)
 """Width and height of the picture of the cloud [px]."""
 PLACE = ((0.0, 0.35, 0.7), (0.84, 0.37, 0.0))
 """Colours of the north-west and the south-east corner; south adds light, east the second."""
-
-LAYER = "layer:"
-"""What the name of a saved layer follows among the colours."""
 
 Ranges = tuple[tuple[float, float], tuple[float, float]]
 

@@ -89,3 +89,4 @@ def follow(state: State) -> None:
         )
 
     state.param.watch(settle, ["split", "other_cube", "cubes"])
+    settle()

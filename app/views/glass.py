@@ -16,6 +16,7 @@ class Glass(JSComponent):
 
     look = param.Dict({}, doc="What a value is read of: cube, time, channels, bounds.")
     split = param.Boolean(False, doc="Part the map at a line.")
+    part = param.Number(0.5, bounds=(0, 1), doc="Share of the width that is left of the line.")
     left = param.String(doc="What the left side shows.")
     right = param.String(doc="What the right side shows.")
 
@@ -25,7 +26,8 @@ class Glass(JSComponent):
 
 def over(state: State) -> Glass:
     """Lay a glass over the map of a session."""
-    glass = Glass()
+    glass = Glass(part=state.part)
+    glass.param.watch(lambda event: state.param.update(part=round(event.new, 3)), "part")
 
     def look(*_: Any) -> None:
         glass.param.update(

@@ -135,14 +135,14 @@ class LatentView(pn.viewable.Viewer):
         self.mode.param.watch(self._tool, "value")
 
     def _wire(self) -> None:
-        state, choices = self.state, self.choices
+        state = self.state
         state.param.watch(self._load, "features")
         state.param.watch(self._cubes, "cubes")
         state.param.watch(self._follow, ["lon", "lat", "date", "area"])
         state.param.watch(self._inside, ["area", "date"])
-        choices.param.watch(self._load, "method")
-        choices.param.watch(self._colour, "by")
-        choices.param.watch(self._follow, ["all_years", "of"])
+        state.param.watch(self._load, "plane")
+        state.param.watch(self._colour, "shade")
+        state.param.watch(self._follow, ["years", "whose"])
         self._load()
 
     def _opened(self, _: Any) -> None:
@@ -157,7 +157,7 @@ class LatentView(pn.viewable.Viewer):
             self._load()
 
     def _asked(self) -> tuple[str, str]:
-        return self.state.features, self.choices.method
+        return self.state.features, self.state.plane
 
     def _load(self, *_: Any) -> None:
         asked = self._asked()
@@ -201,7 +201,7 @@ class LatentView(pn.viewable.Viewer):
         self._inside()
 
     def _colour(self, *_: Any) -> None:
-        plane, by = self.plane, self.choices.by
+        plane, by = self.plane, self.state.shade
         if plane is None:
             return
         if by == "density":
@@ -214,7 +214,7 @@ class LatentView(pn.viewable.Viewer):
         )  # fmt: skip
 
     def _shaded(self, plane: space.Plane, shade: picture.Shade) -> None:
-        if plane is self.plane and shade.name == self.choices.by:
+        if plane is self.plane and shade.name == self.state.shade:
             self.shade = shade
             self._legends()
             self._draw()
@@ -245,8 +245,13 @@ class LatentView(pn.viewable.Viewer):
                 "dw": [right - left], "dh": [top - bottom],
             }  # fmt: skip
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the way of the area is drawn."""
+        return self.state.whose == "Area" and self.state.area is not None
+
     def _follow(self, *_: Any) -> None:
-        state, plane, area = self.state, self.plane, self.choices.of == "Area"
+        state, plane, area = self.state, self.plane, self._whole
         place = state.area if area else state.point
         if plane is None or place is None:
             return
@@ -260,12 +265,12 @@ class LatentView(pn.viewable.Viewer):
     def _path(
         self, asked: tuple[Any, Any], found: tuple[np.ndarray, np.ndarray] | None = None
     ) -> None:
-        state, area = self.state, self.choices.of == "Area"
+        state, area = self.state, self._whole
         if asked != (self.plane, state.area if area else state.point):
             return
         times, scores = found or (np.array([], "datetime64[s]"), np.empty((0, 2)))
         year = state.date[:4]
-        if self.choices.all_years:
+        if self.state.years:
             walked, self.colors = picture.paths(times, scores)
         else:
             walked, self.colors = picture.path(times, scores, year), {}
@@ -279,7 +284,7 @@ class LatentView(pn.viewable.Viewer):
     def _hint(self, dates: int) -> str:
         if not dates:
             return "A lasso around points lights them up on the map."
-        what = "the mean of the area" if self.choices.of == "Area" else "the clicked pixel"
+        what = "the mean of the area" if self._whole else "the clicked pixel"
         when = "all years" if self.colors else self.state.date[:4]
         return f"A lasso lights up the map. Line: {what}, {when}."
 

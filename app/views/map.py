@@ -222,6 +222,8 @@ class MapView(pn.viewable.Viewer):
         self._picture()
         self._layers()
         self._marks()
+        self._opacity()
+        self._other()
         put(self.back, self.state.info, self.front.tile_source.url)
 
     def _zoom(self, *_: Any) -> None:

@@ -17,16 +17,13 @@ from app import data, offers, reads_time, style, work
 from app.bar import Bar
 from app.fields import Picker
 from app.reads_time import AREA, Chunk, Found, Key
-from app.state import MOST_SERIES, State
+from app.state import MOST_SERIES, PINS, State
 from app.views.calendar import CalendarView
 from app.views.plot import DASHES, Band, Plot, Trace
 from deepfeatures import seasons
 
 PIXEL = "Pixel"
 """Id of the clicked pixel among the places."""
-
-PINS = "ABCDEF"
-"""Ids of the pixels that are kept."""
 
 TOGGLES = {
     "area": ("Area", "Mean of the drawn area, and a band from its 5th to its 95th percentile"),
