@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NETWORKS = ("rnn", "gru", "lstm", "gpt")
 MODELS = (*NETWORKS, "climatology", "trees", "lue")
 SPLITS = ("year", "site", "biome")
-WINDOW, STEPS, GOOD = 30, 800, 0.7
+WINDOW, GOOD = 30, 0.7
 
 
 def add(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -151,7 +151,7 @@ def _network(command: argparse.ArgumentParser) -> None:
         help=f"days that a model looks at ({WINDOW})",
     )  # fmt: skip
     command.add_argument(
-        "--steps", type=arguments.positive, default=STEPS, help=f"steps of a training ({STEPS})"
+        "--steps", type=arguments.positive, help="steps of a training (800; rnn: 1600)"
     )
 
 
