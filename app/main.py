@@ -10,7 +10,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app import data, link, reads_find, reads_time, sections, style, visitors
+from app import link, reads, sections, style, visitors
 from app.state import State
 from app.views import glass
 from app.views.compare import CompareView, follow
@@ -44,7 +44,7 @@ WELCOME = (
 
 def build(ws: Workspace) -> pmui.Page:
     """Make the page of one session; nothing in it is shared with another one."""
-    state = State(ws=ws, cubes=data.cubes(ws), owner=visitors.owner())
+    state = State(ws=ws, cubes=reads.cubes.described(ws), owner=visitors.owner())
     location = pn.state.location
     told = link.read(state, link.parsed(location.search)) if location else []
     state.settle()
@@ -61,7 +61,7 @@ def start(state: State) -> None:
     if state.point is None:
         state.param.update(lon=round((west + east) / 2, 6), lat=round((south + north) / 2, 6))
     if not state.date:
-        state.date = data.clear_day(state.ws, state.cube)
+        state.date = reads.cubes.clear_day(state.ws, state.cube)
 
 
 def page(state: State, told: Sequence[str] = ()) -> pmui.Page:
@@ -70,8 +70,8 @@ def page(state: State, told: Sequence[str] = ()) -> pmui.Page:
         return _page([], [pmui.Alert(object=WELCOME, severity="info", margin=24)], [])
     layer = LayerView(
         state=state,
-        suggest=partial(data.limits, state.ws),
-        reachable=partial(data.reachable, style.BASEMAP),
+        suggest=partial(reads.cubes.limits, state.ws),
+        reachable=partial(reads.cubes.reachable, style.BASEMAP),
     )
     follow(state)
     chart = MapView(state=state)
@@ -117,21 +117,21 @@ def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, secti
     return {
         "Map": lambda: layer,
         "Histogram": lambda: HistogramView(
-            state=state, count=partial(data.histogram, ws), bounds=chart.bounds
+            state=state, count=partial(reads.cubes.histogram, ws), bounds=chart.bounds
         ),
         "Compare": lambda: CompareView(state=state),
         "Places": lambda: PlacesView(state=state, bounds=chart.bounds, go=chart.go),
-        "Area and features": lambda: JobsView(state=state, read=partial(data.cubes, ws)),
+        "Area and features": lambda: JobsView(state=state, read=partial(reads.cubes.described, ws)),
         "Find": lambda: FindView(
             state=state,
             chart=chart.figure,
-            ask=partial(reads_find.ask, ws),
-            save=partial(reads_find.save, ws),
-            shares=partial(data.shares, ws),
+            ask=partial(reads.find.ask, ws),
+            save=partial(reads.find.save, ws),
+            shares=partial(reads.cubes.shares, ws),
         ),
         "Scenes": lambda: ScenesView(state=state),
         "Jobs": lambda: QueueView(state=state),
-        "Export": lambda: ExportView(state=state, size=partial(data.export_size, ws)),
+        "Export": lambda: ExportView(state=state, size=partial(reads.cubes.export_size, ws)),
         "Share": lambda: ShareView(
             state=state,
             chart=chart.figure,
@@ -141,7 +141,7 @@ def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, secti
 
 
 def _left(state: State, layer: LayerView, chart: MapView) -> pn.viewable.Viewable:
-    times = DatesView(state=state, read=partial(data.shares, state.ws))
+    times = DatesView(state=state, read=partial(reads.cubes.shares, state.ws))
     return _column(
         _stack(state, chart, layer.ramp),
         _column(times, name="card times", sizing_mode="stretch_width"),
@@ -154,7 +154,7 @@ def _right(state: State) -> pn.viewable.Viewable:
     ws = state.ws
     through_time: dict[str, sections.Make] = {
         "Series": lambda: SeriesView(state=state),
-        "Along a line": lambda: TransectView(state=state, read=partial(reads_time.line, ws)),
+        "Along a line": lambda: TransectView(state=state, read=partial(reads.times.line, ws)),
     }
     features: dict[str, sections.Make] = {
         "Latent space": lambda: LatentView(state=state),

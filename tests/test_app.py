@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from app import data, main, sections, style, work
+from app import main, reads, sections, style, work
 from app.server import BROKEN, Health
 from app.state import State, nearest
 from app.views import cloud, dates, export, jobs, latent, layer, plot, timeseries
@@ -38,7 +38,7 @@ def home(workspace: Workspace, tiny_bands: Any) -> Workspace:
 @pytest.fixture
 def state(home: Workspace) -> State:
     """The state of a new page on it."""
-    found = State(ws=home, cubes=data.cubes(home))
+    found = State(ws=home, cubes=reads.cubes.described(home))
     found.settle()
     main.start(found)
     return found
@@ -81,7 +81,7 @@ def test_a_new_page_shows_a_picture_and_a_point(state: State) -> None:
 
 def test_choices_from_an_address_that_do_not_exist_are_replaced(home: Workspace) -> None:
     state = State(ws=home, cube="gone", show="B01,B09,B02", date="1999-01-01")
-    state.cubes = data.cubes(home)
+    state.cubes = reads.cubes.described(home)
     assert state.cube == "tiny"
     assert state.show == "B04,B03,B02"
     assert state.date == state.days[0]
@@ -201,7 +201,7 @@ def test_steps_skip_cloudy_dates() -> None:
 
 
 def test_the_time_axis_follows_and_leads(state: State) -> None:
-    view = dates.DatesView(state=state, read=lambda name: data.shares(state.ws, name))
+    view = dates.DatesView(state=state, read=lambda name: reads.cubes.shares(state.ws, name))
     view.clear.value = False
     view.go(0)
     assert state.date == state.days[0]
@@ -216,7 +216,7 @@ def test_the_time_axis_follows_and_leads(state: State) -> None:
 def test_a_single_channel_gets_a_range_and_a_legend(state: State) -> None:
     view = layer.LayerView(
         state=state,
-        suggest=lambda *asked: data.limits(state.ws, *asked),
+        suggest=lambda *asked: reads.cubes.limits(state.ws, *asked),
         reachable=lambda: False,
     )
     assert not view.background.visible
@@ -289,7 +289,7 @@ def test_points_take_the_colour_of_what_they_are(name: str) -> None:
 
 
 def test_the_area_asks_before_it_costs(state: State) -> None:
-    view = jobs.JobsView(state=state, read=lambda: data.cubes(state.ws))
+    view = jobs.JobsView(state=state, read=lambda: reads.cubes.described(state.ws))
     assert view.model.value == "optical"
     assert "Draw an area" in view.note.object
     assert view.start.disabled
@@ -302,20 +302,20 @@ def test_the_area_asks_before_it_costs(state: State) -> None:
 
 
 def test_an_area_outside_is_a_sentence(state: State) -> None:
-    view = jobs.JobsView(state=state, read=lambda: data.cubes(state.ws))
+    view = jobs.JobsView(state=state, read=lambda: reads.cubes.described(state.ws))
     state.area = square(40.0, 10.0, 40.1, 10.1)
     assert "does not touch the cube" in view.note.object
     assert view.start.disabled
 
 
 def test_a_job_can_be_cancelled_and_the_page_says_so(state: State) -> None:
-    view = jobs.JobsView(state=state, read=lambda: data.cubes(state.ws))
+    view = jobs.JobsView(state=state, read=lambda: reads.cubes.described(state.ws))
     state.area = square(*state.info["bounds"])
     view._submit(None)
     key = state.job
     assert key
     assert view.cancel.visible
-    again = jobs.JobsView(state=state, read=lambda: data.cubes(state.ws))
+    again = jobs.JobsView(state=state, read=lambda: reads.cubes.described(state.ws))
     assert again.cancel.visible, "a page that is loaded again finds its job"
     view._cancel(None)
     assert "Cancelled" in view.progress.object
@@ -325,7 +325,8 @@ def test_a_job_can_be_cancelled_and_the_page_says_so(state: State) -> None:
 
 def test_the_export_asks_for_what_is_chosen(state: State) -> None:
     view = export.ExportView(
-        state=state, size=lambda *asked, **wanted: data.export_size(state.ws, *asked, **wanted)
+        state=state,
+        size=lambda *asked, **wanted: reads.cubes.export_size(state.ws, *asked, **wanted),
     )
     assert "before compression" in view.note.object
     view.channels.value = ["B04", "B08"]
@@ -339,8 +340,8 @@ def test_the_export_asks_for_what_is_chosen(state: State) -> None:
 
 
 def test_without_a_network_there_is_no_background_map() -> None:
-    assert not data.reachable("none")
-    assert not data.reachable("http://127.0.0.1:9/{Z}/{X}/{Y}.png")
+    assert not reads.cubes.reachable("none")
+    assert not reads.cubes.reachable("http://127.0.0.1:9/{Z}/{X}/{Y}.png")
 
 
 def test_slow_work_ends_in_one_of_two_ways() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 
-from app import data, main, reads_find, style
+from app import main, reads, style
 from app.state import State
 from app.views import layer as looks
 from app.views.find import FindView
@@ -25,15 +25,15 @@ def view(demo_home, tmp_path, monkeypatch) -> FindView:
     monkeypatch.setattr(style, "BASEMAP", "none")
     shutil.copytree(demo_home, tmp_path / "home")
     ws = make_workspace(tmp_path / "home")
-    state = State(ws=ws, cubes=data.cubes(ws))
+    state = State(ws=ws, cubes=reads.cubes.described(ws))
     state.settle()
     main.start(state)
     return FindView(
         state=state,
         chart=MapView(state=state).figure,
-        ask=partial(reads_find.ask, ws),
-        save=partial(reads_find.save, ws),
-        shares=partial(data.shares, ws),
+        ask=partial(reads.find.ask, ws),
+        save=partial(reads.find.save, ws),
+        shares=partial(reads.cubes.shares, ws),
     )
 
 
@@ -54,7 +54,7 @@ def test_the_threshold_only_filters(view):
     values = before.found.layers[0].values
     hectares = (values >= np.float32(0.25)).sum() / 100
     assert f"{style.area(hectares * 1e4)} (" in way.area.object
-    assert reads_find.beyond(before, 0.25, rising=False) == pytest.approx(
+    assert reads.find.beyond(before, 0.25, rising=False) == pytest.approx(
         (values <= np.float32(0.25)).sum() / 100
     )
     way.shown.value = False

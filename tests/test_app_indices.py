@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from app import about, data, link, main, offers, style
+from app import about, link, main, offers, reads, style
 from app.state import MAX_OWN, MOST_SERIES, State, owned
 from app.views import layer, timeseries
 from app.views import map as chart
@@ -42,7 +42,7 @@ def home(workspace: Workspace, tiny_bands: Any) -> Workspace:
 @pytest.fixture
 def state(home: Workspace) -> State:
     """The state of a new page on the cube ``tiny``."""
-    found = State(ws=home, cubes=data.cubes(home), cube="tiny")
+    found = State(ws=home, cubes=reads.cubes.described(home), cube="tiny")
     found.settle()
     main.start(found)
     return found
@@ -51,7 +51,7 @@ def state(home: Workspace) -> State:
 def layer_view(state: State) -> layer.LayerView:
     return layer.LayerView(
         state=state,
-        suggest=lambda *asked: data.limits(state.ws, *asked),
+        suggest=lambda *asked: reads.cubes.limits(state.ws, *asked),
         reachable=lambda: False,
     )
 
@@ -190,7 +190,7 @@ def test_an_own_index_lives_in_the_address(state: State) -> None:
 
 def test_an_address_with_rubbish_is_cleaned(home: Workspace) -> None:
     state = State(ws=home, cube="tiny", show="B08 +", own=[7, None, "__import__('os')", OWN])
-    state.cubes = data.cubes(home)
+    state.cubes = reads.cubes.described(home)
     assert state.show == "B04,B03,B02"
     assert state.own == [OWN]
 

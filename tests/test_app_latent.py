@@ -9,7 +9,7 @@ import pytest
 from bokeh.events import SelectionGeometry
 from bokeh.models import Plot
 
-from app import data, main, reads_latent, style
+from app import main, reads, style
 from app.state import State
 from app.views import cloud, latent, meaning
 from deepfeatures import catalogue, jobs, reading, serve, space
@@ -23,7 +23,7 @@ def state(demo_copy: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     """The state of a new page on a copy of the demo."""
     monkeypatch.setattr(style, "BASEMAP", "none")
     ws = workspace(demo_copy)
-    found = State(ws=ws, cubes=data.cubes(ws))
+    found = State(ws=ws, cubes=reads.cubes.described(ws))
     found.settle()
     main.start(found)
     return found
@@ -110,7 +110,7 @@ def test_an_area_is_marked_at_the_dates_of_the_year(state: State) -> None:
     state.date = next(day for day in state.days if day != state.date)
     assert view.area.data is before, "another date of the year marks the same points"
     state.whose = "Area"
-    times, scores = reads_latent.mean_track(state.ws, state.features, view.plane, state.area)
+    times, scores = reads.latent.mean_track(state.ws, state.features, view.plane, state.area)
     kept = np.isfinite(scores).all(axis=1)
     np.testing.assert_array_equal(view.path.data["x"], scores[kept, 0])
     assert view.path.data["day"] == times[kept].astype("datetime64[D]").astype(str).tolist()
@@ -145,7 +145,7 @@ def test_the_meaning_says_when_the_bands_are_gone(state: State) -> None:
     view = meaning.MeaningView(state=state)
     assert len(view.bars.data["name"]) == meaning.STRONGEST
     view.ranks.value = True
-    found = reads_latent.meaning(state.ws, "demo-features", "demo")
+    found = reads.latent.meaning(state.ws, "demo-features", "demo")
     row = found.spearman[0]
     first = view.bars.data["name"][0]
     assert abs(row[found.names.index(first)]) == pytest.approx(np.nanmax(np.abs(row)))

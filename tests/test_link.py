@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import data, link, main
+from app import link, main, reads
 from app.state import State
 from deepfeatures import catalogue, render, store
 from deepfeatures.settings import Workspace
@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def fresh(home: Workspace) -> State:
-    return State(ws=home, cubes=data.cubes(home))
+    return State(ws=home, cubes=reads.cubes.described(home))
 
 
 @given(

@@ -20,7 +20,7 @@ from test_reading import features_cube
 from test_render import tile_at
 from test_serve import Server, place_of, tile
 
-from app import data, main
+from app import main, reads
 from app.state import State
 from app.views import compare, dates, histogram
 from app.views import map as chart
@@ -273,7 +273,7 @@ def test_places_are_limited_and_spoilt_ones_left_out(workspace, monkeypatch):
 
 
 def state_of(ws: Workspace) -> State:
-    found = State(ws=ws, cubes=data.cubes(ws))
+    found = State(ws=ws, cubes=reads.cubes.described(ws))
     found.settle()
     main.start(found)
     compare.follow(found)
@@ -298,7 +298,7 @@ def test_the_other_picture_is_one_that_there_is(ws):
 
 def test_keys_go_through_dates_and_layers(ws):
     state = state_of(ws)
-    view = dates.DatesView(state=state, read=lambda name: data.shares(ws, name))
+    view = dates.DatesView(state=state, read=lambda name: reads.cubes.shares(ws, name))
     view.clear.value = False
     view.go(2)
     view._pressed(["next"])
@@ -319,7 +319,7 @@ def test_the_range_of_the_view_becomes_that_of_the_colours(ws):
     state.show = "B08"
     box = state.info["bounds"]
     view = histogram.HistogramView(
-        state=state, count=lambda *asked: data.histogram(ws, *asked), bounds=lambda: box
+        state=state, count=lambda *asked: reads.cubes.histogram(ws, *asked), bounds=lambda: box
     )
     low, high = view.found.percentiles
     view._fit(None)

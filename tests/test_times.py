@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reading import lonlat, pair, stores  # noqa: F401 (fixtures)
 
-from app import data, reads_time
+from app import reads
 from app.views import plot, transect
 from deepfeatures import reading, seasons
 from deepfeatures.reading import lines, pixels, tables
@@ -241,16 +241,16 @@ def test_a_stripe_reaches_halfway_to_its_neighbours_but_not_far():
 
 def test_pins_are_read_with_the_clicked_pixel_in_steps(demo_home, monkeypatch):
     ws = make_workspace(demo_home)
-    west, south, east, north = data.cubes(ws)["demo"]["bounds"]
+    west, south, east, north = reads.cubes.described(ws)["demo"]["bounds"]
     middle = (west + east) / 2, (south + north) / 2
     places = ("A", west - 1, south), ("B", west * 0.4 + east * 0.6, middle[1]), ("Pixel", *middle)
-    asked = reads_time.Asked("demo", "demo-features", ("NDVI",), "2021-07-26")
+    asked = reads.times.Asked("demo", "demo-features", ("NDVI",), "2021-07-26")
     monkeypatch.setattr(pixels, "PART", 16)
     chunks: dict = {}
     for step in range(9):
-        found = reads_time.pixels(ws, asked, places, step)
+        found = reads.times.pixels(ws, asked, places, step)
         for key, one in found.chunks.items():
-            chunks[key] = reads_time.joined([*([chunks[key]] if key in chunks else []), one])
+            chunks[key] = reads.times.joined([*([chunks[key]] if key in chunks else []), one])
         if step == 0:
             assert one.times.size == 16
             assert np.datetime64("2021-07-26") in one.times.astype("M8[D]")
@@ -258,13 +258,13 @@ def test_pins_are_read_with_the_clicked_pixel_in_steps(demo_home, monkeypatch):
             break
     assert step == 2
     assert {place for _, place in chunks} == {"B", "Pixel"}, "what lies outside is left out"
-    cube = data.opened(ws, "demo")
+    cube = reads.cubes.opened(ws, "demo")
     wanted = reading.series(cube, *reading.locate(cube, *middle), channels=["NDVI"], masked=False)
     np.testing.assert_array_equal(chunks["bands", "Pixel"].times, wanted.times)
     np.testing.assert_array_equal(chunks["bands", "Pixel"].values["NDVI"], wanted.values["NDVI"])
-    usual = reads_time.usual(chunks)["features", "B"]
+    usual = reads.times.usual(chunks)["features", "B"]
     assert usual["F01"].years == 1
-    text = reads_time.table(chunks, places, None)
+    text = reads.times.table(chunks, places, None)
     table = list(csv.DictReader(io.StringIO(text)))
     rows = [row for row in table if (row["place"], row["channel"]) == ("Pixel", "NDVI")]
     got = [float(row["value"] or "nan") for row in rows]

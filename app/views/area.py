@@ -11,7 +11,7 @@ import param
 from bokeh.models import ColumnDataSource, PointDrawTool
 from bokeh.plotting import figure
 
-from app import reads_areas, style, work
+from app import reads, style, work
 from app.state import State
 from deepfeatures import areas, vectors
 
@@ -128,7 +128,7 @@ class AreaView(pn.viewable.Viewer):
         if content:
             self.sentence = ""
             work.run(
-                reads_areas.uploaded, content, filename or "", then=self._read, failed=self._failed
+                reads.areas.uploaded, content, filename or "", then=self._read, failed=self._failed
             )
 
     def _failed(self, sentence: str) -> None:
@@ -156,7 +156,7 @@ class AreaView(pn.viewable.Viewer):
 
     def _take(self, features: list[dict[str, Any]]) -> None:
         work.run(
-            reads_areas.merged, features,
+            reads.areas.merged, features,
             then=lambda area: self.state.param.update(area=area, mode="Explore", kept=""),
             failed=self._failed,
         )  # fmt: skip
@@ -183,7 +183,7 @@ class AreaView(pn.viewable.Viewer):
         state = self.state
         area = state.area
         work.run(
-            reads_areas.keep, state.ws, state.owner, area, self.title.value_input.strip(),
+            reads.areas.keep, state.ws, state.owner, area, self.title.value_input.strip(),
             then=lambda key: state.area == area and self._kept(key), failed=self._failed,
         )  # fmt: skip
 

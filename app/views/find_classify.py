@@ -14,7 +14,7 @@ from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
 from app import style, work
-from app.reads_find import Map
+from app.reads.find import Map
 from app.views.find_parts import SMALL, WIDE, Finder, areas, note, swatches, whens
 from deepfeatures import render
 from deepfeatures.find import labels

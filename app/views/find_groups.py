@@ -8,7 +8,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from app import style
-from app.reads_find import Map
+from app.reads.find import Map
 from app.views.find_parts import SMALL, WIDE, Finder, areas, whens
 
 

@@ -15,7 +15,7 @@ from bokeh.models import ColumnDataSource, TileRenderer, WMTSTileSource
 from bokeh.plotting import figure
 
 from app import style, work
-from app.reads_find import Map
+from app.reads.find import Map
 from app.state import State
 from app.views.map import EMPTY, MAX_ZOOM, box
 from deepfeatures import render

@@ -9,7 +9,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from app import style
-from app.reads_find import Map, beyond
+from app.reads.find import Map, beyond
 from app.views.find_parts import SMALL, WIDE, Finder, note, ramp, whens
 
 MEASURES = {"Direction (cosine)": "cosine", "Distance (Euclid)": "euclid"}

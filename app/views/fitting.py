@@ -10,7 +10,7 @@ import panel as pn
 import panel_material_ui as pmui
 import param
 
-from app import reads_latent, style, work
+from app import reads, style, work
 from app.state import State
 from deepfeatures import jobs
 
@@ -46,7 +46,7 @@ class Offer(pn.viewable.Viewer):
         self.cube, self.job = name, ""
         self.start.param.update(visible=True, disabled=True)
         work.run(
-            reads_latent.expected, self.state.ws, name,
+            reads.latent.expected, self.state.ws, name,
             then=lambda found: self._estimated(name, *found), failed=self._say,
         )  # fmt: skip
 
@@ -75,7 +75,7 @@ class Offer(pn.viewable.Viewer):
     def _submit(self, _: Any) -> None:
         self.start.disabled = True
         work.run(
-            reads_latent.fit, self.state.ws, self.cube, then=self._watch, failed=self._say
+            reads.latent.fit, self.state.ws, self.cube, then=self._watch, failed=self._say
         )  # fmt: skip
 
     def _watch(self, key: str) -> None:
@@ -99,7 +99,7 @@ class Offer(pn.viewable.Viewer):
         if job["id"] != self.job:
             return
         self.bar.value = int(100 * job["fraction"])
-        if job["state"] in reads_latent.OPEN:
+        if job["state"] in reads.latent.OPEN:
             waits = job["state"] == "queued"
             self._say("Waiting for the worker." if waits else f"UMAP: {job['fraction']:.0%}.")
             return

@@ -22,7 +22,7 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from app import reads_latent, style, work
+from app import reads, style, work
 from app.sections import Part
 from app.state import State
 from app.views import cloud as picture
@@ -168,7 +168,7 @@ class LatentView(pn.viewable.Viewer):
             self.offer.holder.visible = False
         if asked[0]:
             work.run(
-                reads_latent.plane, self.state.ws, *asked,
+                reads.latent.plane, self.state.ws, *asked,
                 then=partial(self._planed, asked), failed=self._empty,
             )  # fmt: skip
         else:
@@ -209,7 +209,7 @@ class LatentView(pn.viewable.Viewer):
             return
         state = self.state
         work.run(
-            reads_latent.shade, state.ws, state.features, plane, by, self.choices.source,
+            reads.latent.shade, state.ws, state.features, plane, by, self.choices.source,
             then=partial(self._shaded, plane), failed=lambda words: self._say(note(words)),
         )  # fmt: skip
 
@@ -257,7 +257,7 @@ class LatentView(pn.viewable.Viewer):
             return
         asked = plane, place
         work.run(
-            reads_latent.mean_track if area else reads_latent.track,
+            reads.latent.mean_track if area else reads.latent.track,
             state.ws, state.features, plane, place,
             then=partial(self._path, asked), failed=lambda _: self._path(asked),
         )  # fmt: skip
@@ -302,7 +302,7 @@ class LatentView(pn.viewable.Viewer):
             self.area.data = {key: [] for key in self.area.data}
             return
         work.run(
-            reads_latent.inside, state.ws, state.features, plane, *asked[1:],
+            reads.latent.inside, state.ws, state.features, plane, *asked[1:],
             then=partial(self._marked, asked), failed=lambda _: self._marked(asked),
         )  # fmt: skip
 
@@ -316,7 +316,7 @@ class LatentView(pn.viewable.Viewer):
         corners = polygon(event.geometry)
         self.lasso.data = {"xs": [[x for x, _ in corners]], "ys": [[y for _, y in corners]]}
         work.run(
-            reads_latent.select, self.state.features, self.plane, corners,
+            reads.latent.select, self.state.features, self.plane, corners,
             then=self._chosen, failed=self._refused,
         )  # fmt: skip
 

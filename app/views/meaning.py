@@ -12,7 +12,7 @@ import panel_material_ui as pmui
 import param
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Range1d, TapTool
 
-from app import reads_latent, style, work
+from app import reads, style, work
 from app.state import State, origin
 from deepfeatures import indices, space
 from deepfeatures.bands import BANDS
@@ -109,7 +109,7 @@ class MeaningView(pn.viewable.Viewer):
         else:
             self._say("Comparing the features with every index.")
             work.run(
-                reads_latent.meaning, self.state.ws, *asked,
+                reads.latent.meaning, self.state.ws, *asked,
                 then=partial(self._found, asked), failed=self._say,
             )  # fmt: skip
 

@@ -8,7 +8,7 @@ import panel as pn
 import param
 from panel.custom import JSComponent
 
-from app import reads_areas, style, work
+from app import reads, style, work
 from app.state import State
 from app.views.jobs import OPEN, remaining
 from deepfeatures import jobs, kinds
@@ -81,7 +81,7 @@ class QueueView(pn.viewable.Viewer):
 
     def _look(self) -> None:
         state = self.state
-        work.run(reads_areas.listed, state.ws, state.owner, then=self._show, failed=self._failed)
+        work.run(reads.areas.listed, state.ws, state.owner, then=self._show, failed=self._failed)
         if self.queue.logged:
             self._read(self.queue.logged)
 
@@ -117,7 +117,7 @@ class QueueView(pn.viewable.Viewer):
     def _read(self, job: str) -> None:
         state = self.state
         work.run(
-            reads_areas.log, state.ws, state.owner, job,
+            reads.areas.log, state.ws, state.owner, job,
             then=lambda text: self._logged(job, text), failed=self._failed,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ import param
 from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 
-from app import reads_areas, style, work
+from app import reads, style, work
 from app.state import State
 from app.views.area import WIDE
 
@@ -48,7 +48,7 @@ class ScenesView(pn.viewable.Viewer):
         )
         self._make()
         self.state.param.watch(self._changed, "area")
-        work.run(reads_areas.catalogs, then=self._catalogs, failed=self._failed)
+        work.run(reads.areas.catalogs, then=self._catalogs, failed=self._failed)
         self._changed()
 
     def _make(self) -> None:
@@ -105,7 +105,7 @@ class ScenesView(pn.viewable.Viewer):
         self._say("Asking the catalogue.")
         area, catalog, start, end = asked
         work.run(
-            reads_areas.scenes, catalog, area, start.strip(), end.strip(),
+            reads.areas.scenes, catalog, area, start.strip(), end.strip(),
             then=lambda days: self._found(asked, days), failed=self._failed,
         )  # fmt: skip
 
@@ -142,7 +142,7 @@ class ScenesView(pn.viewable.Viewer):
             self._say(f"{counted}; allow more clouds.")
             return
         work.run(
-            reads_areas.fetch_size, self.state.ws, self.state.area, self._settings(),
+            reads.areas.fetch_size, self.state.ws, self.state.area, self._settings(),
             then=lambda size: self._say(
                 f"{counted}: {size['pixels']:,} pixels, about {style.duration(size['seconds'])} "
                 f"and at most {style.megabytes(size['bytes'])}."
@@ -162,7 +162,7 @@ class ScenesView(pn.viewable.Viewer):
     def _fetch(self, _: Any) -> None:
         self.fetch.disabled = True
         work.run(
-            reads_areas.fetch, self.state.ws, self.state.owner, self.state.area, self._settings(),
+            reads.areas.fetch, self.state.ws, self.state.owner, self.state.area, self._settings(),
             then=self._queued, failed=self._failed,
         )  # fmt: skip
 

@@ -13,10 +13,10 @@ import param
 from bokeh.events import Tap
 from bokeh.models import Range1d
 
-from app import data, offers, reads_time, style, work
+from app import offers, reads, style, work
 from app.bar import Bar
 from app.fields import Picker
-from app.reads_time import AREA, Chunk, Found, Key
+from app.reads.times import AREA, Chunk, Found, Key
 from app.state import MOST_SERIES, PINS, State
 from app.views.calendar import CalendarView
 from app.views.plot import DASHES, Band, Plot, Trace
@@ -109,7 +109,7 @@ class SeriesView(pn.viewable.Viewer):
         if names != self._known():
             self.state.chosen = list(names)
 
-    def places(self) -> tuple[reads_time.Place, ...]:
+    def places(self) -> tuple[reads.times.Place, ...]:
         """Give the kept pixels and, last, the clicked one unless it is kept."""
         kept = [(one["id"], one["lon"], one["lat"]) for one in self.state.pins]
         point = self.state.point
@@ -124,13 +124,13 @@ class SeriesView(pn.viewable.Viewer):
         self._buttons()
         self._span()
         state, places = self.state, self.places()
-        asked = reads_time.Asked(state.source, state.features, tuple(self._known()), state.date)
+        asked = reads.times.Asked(state.source, state.features, tuple(self._known()), state.date)
         if not places:
             self._empty("Click a pixel on the map to see its series.")
         else:
-            self._start(partial(reads_time.pixels, state.ws, asked, places), self._empty)
+            self._start(partial(reads.times.pixels, state.ws, asked, places), self._empty)
         if self.on["area"] and state.area:
-            self._start(partial(reads_time.area, state.ws, asked, state.area), self._say)
+            self._start(partial(reads.times.area, state.ws, asked, state.area), self._say)
 
     def _start(self, read: Callable[[int], Found], failed: Callable[[str], None]) -> None:
         self.waiting += 1
@@ -146,7 +146,7 @@ class SeriesView(pn.viewable.Viewer):
                 return
             for key, chunk in found.chunks.items():
                 known = [self.chunks[key]] if key in self.chunks else []
-                self.chunks[key] = reads_time.joined([*known, chunk])
+                self.chunks[key] = reads.times.joined([*known, chunk])
             self.waiting -= not found.more
             self._describe()
             self._draw()
@@ -171,7 +171,7 @@ class SeriesView(pn.viewable.Viewer):
                 self.usual = found
                 self._draw()
 
-        work.run(reads_time.usual, chunks, then=then, failed=self._say)
+        work.run(reads.times.usual, chunks, then=then, failed=self._say)
 
     def _current(self) -> str:
         """Give the id of the clicked pixel, which may be a kept one."""
@@ -203,7 +203,7 @@ class SeriesView(pn.viewable.Viewer):
                     )
                 )
                 if place == AREA:
-                    ends = (one.values[f"{channel}_{end}"][one.clear] for end in reads_time.BAND)
+                    ends = (one.values[f"{channel}_{end}"][one.clear] for end in reads.times.BAND)
                     bands.append(Band(channel, "area", one.times[one.clear], *ends, color))
                 if channel in (years := self.usual.get((part, place), {})):
                     days, low, high = _unrolled(years[channel], one.times)
@@ -293,7 +293,7 @@ class SeriesView(pn.viewable.Viewer):
 
     def _calendar(self) -> None:
         if self.calendar is None:
-            read = partial(data.shares, self.state.ws)
+            read = partial(reads.cubes.shares, self.state.ws)
             self.calendar = CalendarView(state=self.state, read=read)
             self.box.insert(3, self.calendar)
         self.calendar.show(self.on["calendar"])
@@ -310,7 +310,7 @@ class SeriesView(pn.viewable.Viewer):
         state = self.state
         name = f"{state.cube}-series.csv"
         work.run(
-            reads_time.table, dict(self.chunks), self.places(), state.area,
+            reads.times.table, dict(self.chunks), self.places(), state.area,
             then=lambda text: self.bar.save(name, text), failed=self._say,
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper, Range1d,
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
-from app import offers, reads_time, style, work
+from app import offers, reads, style, work
 from app.bar import Bar
 from app.state import State
 from deepfeatures.reading import Transect
@@ -56,7 +56,7 @@ class TransectView(pn.viewable.Viewer):
     def __init__(self, *, read: Any, **params: Any) -> None:
         super().__init__(**params)
         self.read = read
-        self.found: reads_time.Line | None = None
+        self.found: reads.times.Line | None = None
         self.pictures = ColumnDataSource(
             {"image": [], "x": [], "dw": [], "time": []}, name="transect"
         )
@@ -126,7 +126,7 @@ class TransectView(pn.viewable.Viewer):
             failed=lambda sentence: self._say(sentence) if asked == self._asked() else None,
         )
 
-    def _show(self, line: reads_time.Line) -> None:
+    def _show(self, line: reads.times.Line) -> None:
         self.found = line
         found = line.found
         laid = stripes(found)

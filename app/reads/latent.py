@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import style
-from app.data import Times, opened
+from app.reads.cubes import Times, opened
 from app.state import LAYER
 from app.views.cloud import PLAIN, Ranges, Shade, ranges
 from deepfeatures import aoi, jobs, latent, reading, serve, space

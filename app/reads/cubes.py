@@ -1,4 +1,4 @@
-"""What the views read, as plain calls into the package; all of them are slow, so go in a thread."""
+"""What there is to look at: cubes, dates, ranges, the size of an export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deepfeatures.settings import Workspace
 Times = NDArray[np.datetime64]
 
 
-def cubes(ws: Workspace) -> dict[str, dict[str, Any]]:
+def described(ws: Workspace) -> dict[str, dict[str, Any]]:
     """Describe every cube of the workspace; each version of a cube is looked at once."""
     found = {}
     for name in catalogue.names(ws):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app import data
+from app.reads import cubes
 from deepfeatures import finding, jobs, layers, serve
 from deepfeatures.finding import Found
 from deepfeatures.serve.find import RESULTS
@@ -61,7 +61,7 @@ def save(ws: Workspace, found: Found, name: str) -> tuple[list[str], dict[str, A
     ValueError
         If the name is taken or can not be used.
     """
-    return finding.save(ws, found, name or None), data.cubes(ws)
+    return finding.save(ws, found, name or None), cubes.described(ws)
 
 
 def beyond(made: Map, threshold: float, rising: bool) -> float:

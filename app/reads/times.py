@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from app.data import Times, opened
+from app.reads.cubes import Times, opened
 from deepfeatures import aoi, reading, seasons
 from deepfeatures.reading import tables
 from deepfeatures.settings import Workspace
