@@ -5,6 +5,7 @@ One provider covers everything on the port: the page, its websocket, tiles and t
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import panel as pn
+from cryptography.fernet import Fernet
 from panel.auth import AUTH_PROVIDERS, BasicAuthProvider, OAuthProvider
 
 PREFIX = "DEEPFEATURES_AUTH"
@@ -40,6 +42,8 @@ class SignIn:
     """Who may use the server; empty for everybody who can sign in."""
     cookie_secret: str = ""
     """Signs the cookies; without it, all have to sign in again after a restart."""
+    encryption: str = ""
+    """Key of the tokens of an OAuth provider in cookies; by default made from `cookie_secret`."""
 
     def __repr__(self) -> str:
         return f"SignIn(provider={self.provider!r})"
@@ -75,7 +79,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> SignIn:
         extra=_texts(get("EXTRA"), f"{PREFIX}_EXTRA") if get("EXTRA") else None,
         users=frozenset(name.strip() for name in get("USERS").split(",") if name.strip()),
         cookie_secret=get("COOKIE_SECRET"),
+        encryption=get("ENCRYPTION"),
     )
+    if found.encryption:
+        _cipher(found.encryption)
     if provider != "basic" and not (found.key and found.secret):
         raise ValueError(f"{provider} needs {PREFIX}_KEY and {PREFIX}_SECRET in the environment")
     return found
@@ -85,10 +92,13 @@ def settings(found: SignIn) -> dict[str, Any]:
     """Give the arguments of `pn.serve` that bring sign-in about; none without a provider."""
     if not found.provider:
         return {}
-    given: dict[str, Any] = {"cookie_secret": found.cookie_secret or secrets.token_hex(32)}
+    secret = found.cookie_secret or secrets.token_hex(32)
+    given: dict[str, Any] = {"cookie_secret": secret}
     if found.provider == "basic":
         return given | {"auth_provider": Basic(found)}
     pn.config.oauth_provider = found.provider
+    # `pn.serve` takes a key and does nothing with it: tokens would stand in cookies as they are
+    pn.state.encryption = _cipher(found.encryption or key_of(secret))
     given |= {"oauth_key": found.key, "oauth_secret": found.secret}
     given |= {"oauth_extra_params": dict(found.extra)} if found.extra else {}
     given |= {"oauth_redirect_uri": found.redirect} if found.redirect else {}
@@ -154,11 +164,27 @@ class Careful:
         super().set_cookie(name, value, **(usual | options))  # type: ignore[misc]
 
 
+def key_of(secret: str) -> str:
+    """Make the key that encrypts from the secret that signs: what knows one of them knows both."""
+    made = hmac.digest(secret.encode(), b"deepfeatures: tokens in cookies", "sha256")
+    return base64.urlsafe_b64encode(made).decode()
+
+
 def right(passwords: Mapping[str, str] | str, name: str, password: str) -> bool:
     """Tell whether a password is right, in a time that does not depend on where it differs."""
     known = passwords if isinstance(passwords, str) else passwords.get(name, "")
     same = hmac.compare_digest(known.encode(), password.encode())
     return bool(known) and bool(name) and same
+
+
+def _cipher(key: str) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError:
+        raise ValueError(
+            f"{PREFIX}_ENCRYPTION is no key of 32 bytes in URL-safe base64; make one with "
+            "'panel oauth-secret'"
+        ) from None
 
 
 def _welcome(found: SignIn, user: str | None) -> str | None:

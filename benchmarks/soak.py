@@ -1,11 +1,18 @@
 """Many browser-like sessions on a server of this computer, and what they leave.
 
 ``python benchmarks/soak.py [--sessions 4] [--minutes 0.5] [--pages 20] [--home DIR]`` starts the
-server on loopback. Each session gets the page, opens its websocket as a browser does, pulls the
-document, and then steps through the dates: a message to the page, twelve map tiles, a pixel series.
-After that pages are opened and closed. It prints JSON: milliseconds of tiles, series, callbacks and
-pages as median and 95th percentile, answers by status, the largest delay of the event loop, and
-the memory of the server [MB] at its beginning and end.
+server on loopback and opens ten pages, so that all is warm before the memory is looked at. Then
+each session gets the page, opens its websocket as a browser does, pulls the document, and steps
+through the dates: a message to the page, twelve map tiles, a pixel series. After that pages are
+opened and closed, and when the server has forgotten them all, its memory is looked at again. It
+prints JSON and a short table, and ends with 1 if an answer was of status 500 or above.
+
+``python benchmarks/soak.py --probe`` measures how late the event loop of the server is: while
+nothing happens beside an open page; while an area is embedded, a UMAP is fitted and exports are
+downloaded; and while pages are built.
+
+Times of tiles and callbacks are those of the client. How late the event loop was is measured
+inside it, each 5 ms: the percentiles are upper edges of buckets, the largest value is exact.
 """
 
 from __future__ import annotations
@@ -14,16 +21,17 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,15 +40,22 @@ import psutil
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from deepfeatures import cube, render
-from deepfeatures.settings import workspace
+from deepfeatures import catalogue, cube, jobs, render
+from deepfeatures.settings import Workspace, workspace
 
 MOST_SESSIONS, MOST_MINUTES, MOST_PAGES = 200, 60.0, 5000
 ZOOM = 14
+MODEL = "optical"
+WARM_PAGES = 10
+"""Pages that are opened and closed before the memory at the start is looked at."""
 THINK_SECONDS = 1.0
 """Pause of a user between two dates."""
-QUIET_SECONDS = 45.0
-"""Time in which the server forgets pages that were closed."""
+EXPORTED_DATES = 10
+"""Dates between the first and the last one of an export."""
+FORGET_SECONDS = 180.0
+"""Longest wait until the server has forgotten pages that were closed."""
+LAG = "deepfeatures_event_loop_lag_seconds"
+OVER = ("done", "failed", "cancelled")
 
 
 class Watch:
@@ -181,56 +196,158 @@ async def use(root: str, name: str, number: int, end: float, watch: Watch) -> No
 
 async def soak(root: str, name: str, options: argparse.Namespace, process: psutil.Process) -> Any:
     """Run all sessions, then open and close pages."""
-    watch: Watch = Watch()
-    memory: dict[str, Any] = {}
-    warm = Session(root, watch)
-    await warm.open()
-    await warm.close()
-    await asyncio.sleep(2)
-    numbers(root)
+    watch, memory, lags = Watch(), {}, {}
+    await visits(root, WARM_PAGES, Watch())
+    memory["sessions_at_start"] = await forgotten(root)
     memory["start_mb"] = _megabytes(process)
-    end = time.monotonic() + 60 * options.minutes
-    await asyncio.gather(*(use(root, name, n, end, watch) for n in range(options.sessions)))
+    with lateness(root, lags, "sessions"):
+        end = time.monotonic() + 60 * options.minutes
+        await asyncio.gather(*(use(root, name, n, end, watch) for n in range(options.sessions)))
     memory["after_sessions_mb"] = _megabytes(process)
-    lag = numbers(root)
     memory["while_pages_mb"] = []
-    for number in range(options.pages):
-        page = Session(root, watch)
-        await page.open()
-        await page.close()
-        if number % 10 == 9:
+    with lateness(root, lags, "pages"):
+        for _ in range(options.pages // 10):
+            await visits(root, 10, watch)
             memory["while_pages_mb"].append(_megabytes(process))
-    memory["after_pages_mb"] = _megabytes(process)
-    await asyncio.sleep(QUIET_SECONDS)
+    memory["sessions_at_end"] = await forgotten(root)
     memory["end_mb"] = _megabytes(process)
-    bad = {status: count for status, count in watch.status.items() if status >= "500"}
+    memory["end_over_start"] = round(memory["end_mb"] / memory["start_mb"], 3)
     return {
         "milliseconds": {what: _summary(took) for what, took in watch.took.items()},
+        "event_loop_lag_ms": lags,
         "status": dict(watch.status),
-        "answers_5xx": sum(bad.values()),
-        "event_loop_lag_max_ms": round(1e3 * lag["deepfeatures_event_loop_lag_seconds_max"], 1),
-        "sessions_at_end": numbers(root)["deepfeatures_sessions"],
+        "answers_5xx": sum(count for status, count in watch.status.items() if status >= "500"),
         "memory": memory,
     }
 
 
+async def visits(root: str, count: int, watch: Watch) -> None:
+    """Open and close pages, one after the other."""
+    for _ in range(count):
+        page = Session(root, watch)
+        await page.open()
+        await page.close()
+
+
+async def forgotten(root: str) -> int:
+    """Wait until the server has forgotten pages that were closed; give how many it still holds."""
+    end = time.monotonic() + FORGET_SECONDS
+    while (held := int(numbers(root)["deepfeatures_sessions"])) and time.monotonic() < end:
+        await asyncio.sleep(1)
+    return held
+
+
+async def probe(root: str, name: str, ws: Workspace) -> Any:
+    """Measure the event loop while nothing, much work, and building of pages goes on."""
+    lags: dict[str, Any] = {}
+    await visits(root, 3, Watch())
+    page = Session(root, Watch())
+    await page.open()
+    await asyncio.sleep(5)  # what is made after the map
+    with lateness(root, lags, "idle"):
+        await asyncio.sleep(20)
+    with lateness(root, lags, "embedding, UMAP, export"):
+        done = await work(root, name, ws, 300.0)
+    with lateness(root, lags, "pages"):
+        await visits(root, 10, Watch())
+    await page.close()
+    return {"event_loop_lag_ms": lags, "work": done}
+
+
+async def work(root: str, name: str, ws: Workspace, seconds: float) -> dict[str, Any]:
+    """Embed a cube, fit a UMAP and download exports at the same time; say how that ended.
+
+    The worker process does the two jobs one after the other. A UMAP that is not done after so
+    many seconds is cancelled: it was beside the rest for long enough.
+    """
+
+    async def get(path: str, **options: Any) -> bytes:
+        answer = await AsyncHTTPClient().fetch(f"{root}{path}", request_timeout=120, **options)
+        return bytes(answer.body)
+
+    info = json.loads(await get(f"/api/cubes/{name}"))
+    west, south, east, north = info["bounds"]
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    area = {"type": "Polygon", "coordinates": [ring]}
+    asked = json.dumps({"cube": name, "model": MODEL, "aoi": area})
+    kind = {"Content-Type": "application/json"}
+    embedding = json.loads(await get("/api/jobs", method="POST", headers=kind, body=asked))["id"]
+    features = next(one for one in catalogue.names(ws) if one.startswith(f"{name}-"))
+    fit = {"points": 500, "epochs": 20}
+    umap = jobs.submit(ws, kind="umap", cube=features, settings=fit)
+    days = [time[:10] for time in info["times"]]
+    end, exported, states = time.monotonic() + seconds, 0, [""]
+    periods = zip(days, days[EXPORTED_DATES:], strict=False)
+    orders = itertools.cycle(itertools.product(periods, ("netcdf", "geotiff", "csv", "zarr")))
+    while not (exported and set(states) <= set(OVER)):
+        (first, last), form = next(orders)  # each another one: those that were made are kept
+        asked = f"format={form}&start={first}&end={last}&channels=B04,B08"
+        exported += len(await get(f"/api/cubes/{name}/export?{asked}"))
+        found = [json.loads(await get(f"/api/jobs/{job}")) for job in (embedding, umap)]
+        states = [job["state"] for job in found]
+        if time.monotonic() > end and states[1] not in OVER:
+            jobs.cancel(ws, umap)
+    return {"embedding": states[0], "umap": states[1], "exported_mb": round(exported / 1e6, 1)}
+
+
 def numbers(root: str) -> dict[str, float]:
-    """Give what ``/metrics`` says, of numbers without labels."""
+    """Give what ``/metrics`` says, by name and labels; the largest delay starts anew with it."""
     with urllib.request.urlopen(f"{root}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    parts = (line.split(" ") for line in lines if line and line[0] != "#" and "{" not in line)
-    return {key: float(value) for key, value, *_ in parts}
+    return {
+        key: float(value)
+        for key, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")
+    }
+
+
+@contextmanager
+def lateness(root: str, lags: dict[str, Any], phase: str) -> Iterator[None]:
+    """Note how late the event loop was while what is inside went on [ms]."""
+    before = numbers(root)
+    yield
+    after = numbers(root)
+    looks = after[f"{LAG}_count"] - before[f"{LAG}_count"]
+    edges = {
+        float(key.split('"')[1]): after[key] - before[key]
+        for key in after
+        if key.startswith(f"{LAG}_bucket")
+    }
+    worst = after[f"{LAG}_max"]
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+    found = {
+        key: min(edge for edge, count in edges.items() if count >= share * looks)
+        for key, share in shares.items()
+    }
+    lags[phase] = {key: round(1e3 * min(edge, worst), 1) for key, edge in found.items()} | {
+        "max": round(1e3 * worst, 1),
+        "count": int(looks),
+    }
 
 
 def _summary(took: list[float]) -> dict[str, float]:
+    """Give exact percentiles: the smallest value that so many are not above."""
     ordered = sorted(took)
-    p95 = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     return {
-        "count": len(took),
-        "p50": round(statistics.median(ordered), 1),
-        "p95": round(p95, 1),
-        "max": round(ordered[-1], 1),
-    }
+        key: round(ordered[math.ceil(share * len(ordered)) - 1], 1) for key, share in shares.items()
+    } | {"count": len(ordered)}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Write what was found as lines for a reader."""
+    lags = {f"event loop: {phase}": row for phase, row in found["event_loop_lag_ms"].items()}
+    rows = found.get("milliseconds", {}) | lags
+    columns = ("count", "p50", "p95", "p99", "p99.9", "max")
+    lines = [f"{'milliseconds':36}" + "".join(f"{column:>9}" for column in columns)]
+    for what, row in rows.items():
+        lines.append(f"{what:36}" + "".join(f"{row.get(column, ''):>9}" for column in columns))
+    if memory := found.get("memory"):
+        lines.append(
+            f"memory {memory['start_mb']:.0f} MB at start, {memory['end_mb']:.0f} MB at end "
+            f"(x {memory['end_over_start']}), {memory['sessions_at_end']} pages held, "
+            f"{found['answers_5xx']} answers 5xx"
+        )
+    return "\n".join(lines)
 
 
 def _megabytes(process: psutil.Process) -> float:
@@ -261,13 +378,14 @@ def served(home: Path):
         process.wait(60)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=0.5)
     parser.add_argument("--pages", type=int, default=20)
     parser.add_argument("--home", type=Path, help="a workspace with the cube; else a small demo")
     parser.add_argument("--cube", default="demo")
+    parser.add_argument("--probe", action="store_true", help="measure the event loop only")
     options = parser.parse_args()
     options.sessions = min(max(options.sessions, 1), MOST_SESSIONS)
     options.minutes = min(max(options.minutes, 0.0), MOST_MINUTES)
@@ -278,10 +396,14 @@ def main() -> None:
         if options.home is None:
             cube.demo(workspace(home), seed=0, size=128, years=1)
         with served(home) as (root, process):
-            found = asyncio.run(soak(root, options.cube, options, process))
-    asked = {key: getattr(options, key) for key in ("sessions", "minutes", "pages")}
-    print(json.dumps(asked | found, indent=2))
+            if options.probe:
+                found = asyncio.run(probe(root, options.cube, workspace(home)))
+            else:
+                asked = {key: getattr(options, key) for key in ("sessions", "minutes", "pages")}
+                found = asked | asyncio.run(soak(root, options.cube, options, process))
+    sys.stdout.write(f"{json.dumps(found, indent=2)}\n\n{table(found)}\n")
+    return 1 if found.get("answers_5xx") else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

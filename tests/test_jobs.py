@@ -261,6 +261,24 @@ def test_the_queue_has_an_end(ws: Workspace, monkeypatch: pytest.MonkeyPatch) ->
     submit(ws)
 
 
+def test_one_owner_can_not_fill_the_queue(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MAX_WAITING_EACH", 2)
+
+    def ask(owner: str) -> str:
+        return jobs.submit(ws, cube="tiny", model="linear", owner=owner)
+
+    first, second = ask("ann"), ask("ann")
+    with pytest.raises(ValueError, match=r"2 jobs of yours wait already.*cancel one of them"):
+        ask("ann")
+    ask("bob"), ask(""), ask(""), ask("")
+    jobs.cancel(ws, second, "ann")
+    jobs.claim(ws, 1)  # the first one; what runs does not wait any more
+    ask("ann"), ask("ann")
+    with pytest.raises(ValueError, match="2 jobs of yours"):
+        jobs.retry(ws, second, "ann")
+    assert jobs.get(ws, first)["state"] == "running"
+
+
 def test_a_broken_database_is_said_in_one_sentence(ws: Workspace) -> None:
     ws.jobs_db.write_text("this is no database, but it is long enough to be read as one\n" * 40)
     with pytest.raises(OSError, match="jobs database .* can not be used"):

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import panel as pn
 import pytest
+from panel.auth import OAuthLoginHandler
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -237,6 +239,15 @@ def test_slow_requests_are_counted_for_each_user() -> None:
         ({"DEEPFEATURES_AUTH": "github"}, "DEEPFEATURES_AUTH_SECRET"),
         ({"DEEPFEATURES_AUTH": "knock"}, "choose one of"),
         ({"DEEPFEATURES_AUTH_PASSWORD": "rain"}, "DEEPFEATURES_AUTH is not"),
+        (
+            {
+                "DEEPFEATURES_AUTH": "github",
+                "DEEPFEATURES_AUTH_KEY": "k",
+                "DEEPFEATURES_AUTH_SECRET": "s",
+                "DEEPFEATURES_AUTH_ENCRYPTION": "short",
+            },
+            "panel oauth-secret",
+        ),
     ],
 )
 def test_half_a_sign_in_is_refused(environment: dict[str, str], words: str) -> None:
@@ -253,6 +264,42 @@ def test_sign_in_comes_from_the_environment_and_shows_no_secret() -> None:
     assert not signin.right({"ann": "rain"}, "bob", "")
     assert "rain" not in repr(found)
     assert signin.from_environment({}).provider == ""
+
+
+class Jar(dict[str, Any]):
+    """Keeps the cookies that a handler of Panel would send to the browser."""
+
+    _USER_KEY = "login"
+
+    def set_secure_cookie(self, name: str, value: Any, **_: Any) -> None:
+        self[name] = value
+
+    def clear_cookie(self, name: str) -> None:
+        self.pop(name, None)
+
+
+@pytest.mark.parametrize("given", ["", signin.key_of("another secret")])
+def test_tokens_of_a_provider_are_not_readable_in_cookies(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pn.config, "oauth_provider", None)  # both are set below, for all
+    monkeypatch.setattr(pn.state, "encryption", None)
+    environment = {
+        "DEEPFEATURES_AUTH": "github", "DEEPFEATURES_AUTH_KEY": "k",
+        "DEEPFEATURES_AUTH_SECRET": "s", "DEEPFEATURES_AUTH_COOKIE_SECRET": "quiet",
+        "DEEPFEATURES_AUTH_ENCRYPTION": given,
+    }  # fmt: skip
+    found = signin.from_environment(environment)
+    signin.settings(found)
+    jar = Jar()
+    OAuthLoginHandler.set_auth_cookies(jar, {"login": "ann"}, "gho_token", "ghr_token")
+    assert jar["user"] == "ann"
+    for name, token in (("access_token", "gho_token"), ("refresh_token", "ghr_token")):
+        assert token.encode() not in jar[name]
+        assert pn.state._decrypt_cookie(jar[name]) == token
+    signin.settings(found)  # a restart
+    assert pn.state._decrypt_cookie(jar["access_token"]) == "gho_token"
+    assert given not in repr(found) or not given
 
 
 def test_numbers_and_lines_tell_routes_but_neither_places_nor_names(

@@ -19,6 +19,8 @@ from deepfeatures.settings import Workspace, checked_name
 
 MAX_WAITING = 100
 """Most jobs that may wait in the queue."""
+MAX_WAITING_EACH = 20
+"""Most jobs of one owner that may wait there; a client that is nobody has only the limit of all."""
 MAX_PIXEL_DATES = 5_000_000_000
 """Largest job, in pixels times dates (one Sentinel-2 tile at 40 dates)."""
 RESERVE_BYTES = 100_000_000
@@ -75,7 +77,8 @@ def submit(
     KeyError
         If the cube or the model is unknown.
     ValueError
-        If the kind, area, period, size, name or free disk space does not allow the job.
+        If the kind, area, period, size, name or free disk space does not allow the job, or too
+        many jobs wait (`MAX_WAITING`, of this owner `MAX_WAITING_EACH`).
     """
     asked = _asked(kind, cube, model, aoi, settings)
     expected = _expected(ws, asked)
@@ -95,12 +98,7 @@ def submit(
     }
     with opened(ws) as db:
         db.execute("BEGIN IMMEDIATE")  # the name stays free until the record is in
-        waiting = db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
-        if waiting >= MAX_WAITING:
-            raise ValueError(
-                f"{waiting} jobs wait already, no more than {MAX_WAITING} may; "
-                "try again when some have finished"
-            )
+        _check_queue(db, str(record["owner"]))
         record["out"] = _output_name(ws, db, out, made.name(asked))
         columns = ", ".join(record)
         marks = ", ".join(f":{column}" for column in record)
@@ -231,6 +229,22 @@ def measured(
 def _rated(kind: str, model: str) -> str:
     # a space is in no name of a model, so no kind takes the rate of a model
     return model if kind == "embed" else f"{kind} {model}"
+
+
+def _check_queue(db: sqlite3.Connection, owner: str) -> None:
+    """Refuse a job if too many wait, of all or of its owner; one owner can not fill the queue."""
+    rows = db.execute("SELECT owner FROM jobs WHERE state = 'queued'").fetchall()
+    if len(rows) >= MAX_WAITING:
+        raise ValueError(
+            f"{len(rows)} jobs wait already, no more than {MAX_WAITING} may; "
+            "try again when some have finished"
+        )
+    own = sum(row["owner"] == owner for row in rows)
+    if owner and own >= MAX_WAITING_EACH:
+        raise ValueError(
+            f"{own} jobs of yours wait already, no more than {MAX_WAITING_EACH} may; "
+            "cancel one of them, or try again when one has started"
+        )
 
 
 def _check_size(ws: Workspace, expected: dict[str, Any]) -> None:

@@ -24,6 +24,9 @@ from deepfeatures.settings import Workspace
 PROBE_SECONDS = 0.005
 """Pause between two looks at how late the event loop is."""
 
+_LAGS = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0
+)  # fmt: skip
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 _STATES = ("queued", "running", "cancelling", "done", "failed", "cancelled")
 _FORWARDED = ("X-Forwarded-For", "X-Real-Ip", "Forwarded")
@@ -55,7 +58,7 @@ class Meter:
         )  # fmt: skip
         self._lag = Histogram(
             "deepfeatures_event_loop_lag_seconds", "How late the event loop was.",
-            buckets=_SECONDS, registry=registry,
+            buckets=_LAGS, registry=registry,
         )  # fmt: skip
         self._worst = 0.0
         self._longest = Gauge(
