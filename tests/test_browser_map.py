@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import PATIENCE, Watched, watched
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 from pyproj import Transformer
 from test_browser import TILES_DRAWN, date, middle, until, wait_for_date
 
@@ -43,6 +45,8 @@ def test_the_map(chromium: Browser, address: str, demo_copy: Path, shots: Path) 
         plays(seen)
         keeps(seen, ws)
         assert seen.errors == []
+        asks_again(seen)
+        assert all("503" in error for error in seen.errors)
 
 
 def scale(seen: Watched) -> None:
@@ -143,6 +147,44 @@ def fades(seen: Watched) -> None:
     seen.page.wait_for_function(f"Math.abs({alpha} - 0.5) < 1e-6")
     slider.press("End")
     until(seen, lambda: seen.map_shot() == before)
+
+
+def asks_again(seen: Watched) -> None:
+    """Tiles that a busy server refuses come later, some times; the old picture stays so long."""
+    page = seen.page
+    asked: list[tuple[float, str]] = []
+    busy, after = [True], ["2"]
+
+    def answer(route: Route) -> None:
+        asked.append((time.monotonic(), route.request.url))
+        if busy[0]:
+            route.fulfill(status=503, headers={"Retry-After": after[0]})
+        else:
+            route.continue_()
+
+    page.route("**/tiles/demo/**", answer)
+    page.get_by_role("button", name="Explore", exact=True).hover()
+    before, day = seen.map_shot(), date(seen)
+    page.get_by_role("button", name="Next date").click()
+    page.wait_for_function(f"!location.search.includes({day!r})")
+    until(seen, lambda: any(date(seen) in url for _, url in asked))
+    assert seen.map_shot() == before, "the last picture stays"
+    busy[0] = False
+    page.wait_for_function(f"({TILES_DRAWN})()")
+    until(seen, lambda: seen.map_shot() != before)
+    _, first = asked[0]
+    times = [at for at, url in asked if url == first]
+    assert len(times) >= 2
+    assert times[1] - times[0] > 1.9
+    busy[0], after[0], day = True, "0", date(seen)
+    page.get_by_role("button", name="Next date").click()
+    page.wait_for_function(f"!location.search.includes({day!r})")
+    failed = """() => [...Bokeh.documents[0].get_model_by_name("front").tile_source.tiles.values()]
+      .every((tile) => tile.finished && !tile.loaded)"""
+    page.wait_for_function(failed)
+    tries = Counter(url for _, url in asked if date(seen) in url)
+    assert set(tries.values()) == {5}
+    page.unroute("**/tiles/demo/**")
 
 
 def plays(seen: Watched) -> None:

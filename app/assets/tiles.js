@@ -1,19 +1,68 @@
 // How Bokeh draws our map tiles. Layers whose tags hold [left, bottom, right, top] ask only for
 // tiles that touch these bounds, and no layer asks for tiles ahead of need (Bokeh would fetch 40
 // at each step). A metre is as long across as up, whatever the form of the frame. A layer may be
-// cut at a line, and a translucent one is never drawn twice.
+// cut at a line, and a translucent one is never drawn twice. A tile that a busy server refuses is
+// asked for again when it says so; until then the last complete picture stays.
 (() => {
+  const TRIES = 5
+  const BUSY = [429, 503]
+  const LONGEST = 30  // seconds between two tries
   const layer = Bokeh.Models.get("TileRenderer").prototype.default_view.prototype
-  const fetch = layer._fetch_tiles
+  const wanted = layer._fetch_tiles
   const rect = layer._set_rect
   const render = layer._render_tiles
   layer._prefetch_tiles = function () {}
   layer._fetch_tiles = function (tiles) {
     const [left, bottom, right, top] = this.model.tags.length == 4 ? this.model.tags : [-Infinity, -Infinity, Infinity, Infinity]
     this._tiles ??= []
-    fetch.call(this, tiles.filter(([,,, [west, south, east, north]]) =>
+    wanted.call(this, tiles.filter(([,,, [west, south, east, north]]) =>
       west < right && east > left && south < top && north > bottom))
     if (this.has_finished()) { this.notify_finished() }
+  }
+
+  const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * Math.min(Math.max(seconds, 0.2), LONGEST)))
+  const picture = async (answer) => {
+    const image = new Image()
+    image.src = URL.createObjectURL(await answer.blob())
+    await image.decode().finally(() => URL.revokeObjectURL(image.src))
+    return image
+  }
+  const load = async (view, tile, url) => {
+    const { tiles } = view.model.tile_source
+    // nobody waits for a tile of another picture
+    for (let attempt = 1; attempt <= TRIES && tiles.get(tile.cache_key) == tile; attempt++) {
+      let wait = 2  // for a server that does not answer
+      try {
+        const answer = await fetch(url)
+        if (answer.status == 200) {
+          Object.assign(tile, { img: await picture(answer), loaded: true })
+          break
+        }
+        if (!BUSY.includes(answer.status)) { break }
+        wait = Number(answer.headers.get("Retry-After")) || 0
+      } catch (error) {
+        if (!(error instanceof TypeError)) { break }  // no picture
+      }
+      if (attempt < TRIES) { await pause(wait) }
+    }
+    tile.finished = !tile.loaded
+    view.request_paint()
+  }
+  const create = layer._create_tile
+  layer._create_tile = function (x, y, z, bounds, ...rest) {
+    const { tile_source: source } = this.model
+    const place = source.normalize_xyz(x, y, z)
+    const url = source.get_image_url(...place)
+    const key = source.tile_xyz_to_key(x, y, z)
+    if (!url.startsWith("/tiles/")) { return create.call(this, x, y, z, bounds, ...rest) }
+    if (source.tiles.has(key)) { return }
+    const tile = {
+      img: undefined, tile_coords: [x, y, z], normalized_coords: place, quadkey: source.tile_xyz_to_quadkey(x, y, z),
+      cache_key: key, bounds, loaded: false, finished: false, x_coord: bounds[0], y_coord: bounds[3],
+    }
+    source.tiles.set(key, tile)
+    this._tiles.push(tile)
+    load(this, tile, url)
   }
 
   const even = (view) => {
