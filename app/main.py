@@ -35,11 +35,18 @@ from deepfeatures.settings import Workspace
 OPENED = ("Map", "Area and features")
 """Headings at the side that are open at first."""
 
-WELCOME = (
-    "This workspace has no cube yet. Build the simulated landscape with "
-    "<code>deepfeatures demo</code>, or import your own with "
-    "<code>deepfeatures import NAME PATH</code>, and load this page again."
-)
+WELCOME = """<div class="welcome">
+<h2>This workspace has no cube yet</h2>
+<p>A cube comes from the command line. Then load this page again.</p>
+<h3>Look around in a simulated landscape</h3>
+<pre>deepfeatures demo</pre>
+<h3>Fetch scenes of a place from a catalogue</h3>
+<pre>deepfeatures build NAME --bbox WEST SOUTH EAST NORTH \\
+    --start 2023-01-01 --end 2023-12-31</pre>
+<p>Once there is a cube, the section Scenes of this page does that for an area on the map.</p>
+<h3>Take a cube that you have</h3>
+<pre>deepfeatures import NAME PATH</pre>
+</div>"""
 
 
 def build(ws: Workspace) -> pmui.Page:
@@ -67,7 +74,8 @@ def start(state: State) -> None:
 def page(state: State, told: Sequence[str] = ()) -> pmui.Page:
     """Lay the views of a state out on a page, below what there is to be told."""
     if not state.cubes:
-        return _page([], [pmui.Alert(object=WELCOME, severity="info", margin=24)], [])
+        words = pn.pane.HTML(WELCOME, stylesheets=[style.CSS], sizing_mode="stretch_width")
+        return _page([], [words], [])
     layer = LayerView(
         state=state,
         suggest=partial(reads.cubes.limits, state.ws),

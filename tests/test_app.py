@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from app.state import State, nearest
 from app.views import cloud, dates, export, jobs, latent, layer, plot, timeseries
 from app.views import map as chart
 from deepfeatures import aoi, catalogue, contract, store
+from deepfeatures.cli.parser import parser
 from deepfeatures.settings import Workspace
 
 
@@ -65,8 +68,19 @@ def test_two_pages_share_nothing(home: Workspace) -> None:
 
 def test_an_empty_workspace_says_what_to_do(workspace: Workspace) -> None:
     page = main.build(workspace)
-    (alert,) = page.main
-    assert "deepfeatures demo" in alert.object
+    (words,) = page.main
+    lines = re.findall(r"<pre>deepfeatures (.+?)</pre>", words.object, re.S)
+    assert [parser().parse_args(shlex.split(numbered(line))).command for line in lines] == [
+        "demo", "build", "import",
+    ]  # fmt: skip
+
+
+def numbered(line: str) -> str:
+    """Fill in what a command leaves to the user."""
+    places = {"WEST SOUTH EAST NORTH": "10 51 11 52", "NAME": "field", "\\\n": ""}
+    for word, value in places.items():
+        line = line.replace(word, value)
+    return line
 
 
 def test_a_new_page_shows_a_picture_and_a_point(state: State) -> None:

@@ -42,11 +42,18 @@ def test_what_is_on_the_screen_can_be_taken_away(
         assert seen.errors == []
     with watched(chromium, address, shots, viewport=SIZE) as seen:
         seen.page.set_default_timeout(PATIENCE)
-        seen.open(link + "&lat=north")
+        seen.open(link + "&lat=north&compare=1&part=0.3&opacity=0.8")
         expect(seen.page.get_by_text("lat='north', which can not be read")).to_be_visible()
         expect(seen.page.get_by_role("button", name="Copy link")).to_be_visible()
         assert any("cmap=magma&vmin=0&vmax=1" in url for url in seen.tiles)
         assert view(seen) == pytest.approx(view_of(link), abs=2e-3)
+        line = seen.page.get_by_role("slider", name="Line between two pictures")
+        expect(line).to_have_attribute("aria-valuenow", "30")
+        expect(seen.page.locator(".side.right")).to_contain_text(f"{name}-features")
+        assert "part=0.3&" in seen.page.url
+        assert "opacity=0.8" in seen.page.url
+        line.press("ArrowRight")
+        seen.page.wait_for_function("location.search.includes('part=0.32')")
         seen.shot("2-restored")
         assert seen.errors == []
 
@@ -128,6 +135,7 @@ def exports(seen: Watched, ws: Workspace, name: str) -> None:
         assert value(path, fmt, where, day) == pytest.approx(wanted, abs=1e-6), (fmt, year)
     page.get_by_text("The same in Python").click()
     assert f"'{name}', 'csv'" in page.locator("pre.python").inner_text()
+    assert page.locator("pre.python").evaluate("(pre) => pre.scrollWidth <= pre.clientWidth")
     seen.shot("1-export")
 
 

@@ -7,7 +7,7 @@ front._relay = setInterval(() => {
   const tiles = [...source.tiles.values()]
   if (tiles.length > 0 && tiles.every((tile) => tile.loaded || tile.finished)) {
     clearInterval(front._relay)
-    back.tags = front.tags
+    back.tags = tiles.some((tile) => tile.loaded) ? front.tags : [0, 0, 0, 0]  // else nothing is asked for again
     back.tile_source.url = source.url
   }
 }, 40)

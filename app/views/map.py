@@ -204,7 +204,10 @@ class MapView(pn.viewable.Viewer):
         )
         self.figure.add_tools(self.box)
         args = {"front": self.front, "back": self.back}
-        self.front.tile_source.js_on_change("url", CustomJS(args=args, code=RELAY))
+        relay = CustomJS(args=args, code=RELAY)
+        self.front.tile_source.js_on_change("url", relay)
+        if pn.state.curdoc is not None:  # a range found before the page is there is no change in it
+            pn.state.curdoc.js_on_event("document_ready", relay)
         self.figure.on_event(Tap, self._tapped)
         self.figure.on_event(DoubleTap, self._finished)
         self.figure.on_event(SelectionGeometry, self._drawn)
