@@ -6,6 +6,7 @@ import io
 import time
 from collections import Counter
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -29,6 +30,11 @@ SCALES = """() => { const f = Bokeh.documents[0].get_model_by_name("map")
 CUTS = """() => Object.fromEntries(Bokeh.documents[0].get_model_by_name("map").renderers
   .filter((one) => one.type == "TileRenderer" && one.name != null)
   .map((one) => [one.name, one._cut ?? null]))"""
+
+
+ALL_FAILED = """() => {
+  const {tiles} = Bokeh.documents[0].get_model_by_name("front").tile_source
+  return tiles.size > 0 && [...tiles.values()].every((t) => t.finished && !t.loaded) }"""
 
 
 def test_the_map(chromium: Browser, address: str, demo_copy: Path, shots: Path) -> None:
@@ -154,41 +160,43 @@ def fades(seen: Watched) -> None:
 def asks_again(seen: Watched) -> None:
     """Tiles that a busy server refuses come later, some times; the old picture stays so long."""
     page = seen.page
-    asked: list[tuple[float, str]] = []
-    shown, wait = [date(seen)], ["2"]
+    asked: dict[str, list[tuple[str, float]]] = {}
+    waits = {date(seen): ""}
+    coming = ["2", "30", "0"]  # seconds that the server wants for the dates as they come
 
     def answer(route: Route) -> None:
-        url = route.request.url
-        asked.append((time.monotonic(), url))
-        if any(day in url for day in shown):
-            route.continue_()
+        day = parse_qs(urlsplit(route.request.url).query)["time"][0]
+        asked.setdefault(day, []).append((route.request.url, time.monotonic()))
+        if day not in waits:
+            waits[day] = coming.pop(0)
+        if waits[day]:
+            route.fulfill(status=503, headers={"Retry-After": waits[day]})
         else:
-            route.fulfill(status=503, headers={"Retry-After": wait[0]})
+            route.continue_()
+
+    def follow() -> str:
+        before = date(seen)
+        following.click()
+        page.wait_for_function(f"!location.search.includes({before!r})")
+        until(seen, lambda: date(seen) in asked)
+        return date(seen)
 
     page.route("**/tiles/demo/**", answer)
     following = page.get_by_role("button", name="Next date")
     following.hover()
-    before, day = seen.map_shot(), date(seen)
-    following.click()
-    page.wait_for_function(f"!location.search.includes({day!r})")
-    until(seen, lambda: any(date(seen) in url for _, url in asked))
+    before = seen.map_shot()
+    day = follow()
     assert changed(before, seen.map_shot()) < 0.1, "the last picture stays"
-    shown.append(date(seen))
+    waits[day] = ""
     page.wait_for_function(f"({TILES_DRAWN})()")
     until(seen, lambda: seen.map_shot() != before)
-    first = next(url for _, url in asked if date(seen) in url)
-    times = [at for at, url in asked if url == first]
-    assert len(times) >= 2
+    first = asked[day][0][0]
+    times = [at for url, at in asked[day] if url == first]
     assert times[1] - times[0] > 1.9
-    wait[0], day = "0", date(seen)
-    following.click()
-    page.wait_for_function(f"!location.search.includes({day!r})")
-    failed = """() => {
-      const {tiles} = Bokeh.documents[0].get_model_by_name("front").tile_source
-      return tiles.size > 0 && [...tiles.values()].every((t) => t.finished && !t.loaded) }"""
-    page.wait_for_function(failed)
-    tries = Counter(url for _, url in asked if date(seen) in url)
-    assert set(tries.values()) == {5}
+    left, tried = follow(), follow()
+    page.wait_for_function(ALL_FAILED)
+    assert {*Counter(url for url, _ in asked[tried]).values()} == {5}
+    assert {*Counter(url for url, _ in asked[left]).values()} == {1}, "nobody waits for it"
     page.unroute("**/tiles/demo/**")
 
 

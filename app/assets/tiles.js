@@ -28,9 +28,9 @@
     return image
   }
   const load = async (view, tile, url) => {
-    const { tiles } = view.model.tile_source
+    const { tile_source: source } = view.model
     // nobody waits for a tile of another picture
-    for (let attempt = 1; attempt <= TRIES && tiles.get(tile.cache_key) == tile; attempt++) {
+    for (let attempt = 1; attempt <= TRIES && source.tiles.get(tile.cache_key) == tile; attempt++) {
       let wait = 2  // for a server that does not answer
       try {
         const answer = await fetch(url)
