@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -72,8 +74,9 @@ class Health:
     def look(self) -> None:
         """Build a page that nobody sees; in a thread, for it takes a second."""
         self.looked = time.monotonic()
-        with set_curdoc(Document()), contextlib.suppress(Exception):
-            self.built()
+        document = Document()
+        with set_curdoc(document), contextlib.suppress(Exception):
+            emptied(document, self.built(), None)  # it has no session that would end
 
     def built(self) -> Any:
         """Build a page, and remember how that went."""
@@ -122,7 +125,7 @@ def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
         signal.signal(number, lambda *_: loop.add_callback_from_signal(loop.stop))
     stop_worker = worker.supervise(ws)
     local = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-    loop.add_callback(warm, health, f"http://{local}:{port}/")
+    loop.add_callback(warm, health, f"http://{local}:{port}/", partial(pages, server))
     try:
         server.start()
         loop.start()
@@ -191,21 +194,45 @@ def made(
             raise
         raise OSError(f"port {port} is taken by another program; set PORT to a free one") from error
     running = server._tornado
-    meter.sessions = lambda: sum(len(list(app.sessions)) for app in running.applications.values())
+    meter.sessions = partial(pages, server)
     server.io_loop.add_callback(meter.probe)
     serve.guard(running, patterns, host, named)
     return server
 
 
-async def warm(health: Health, address: str) -> None:
+def spare() -> None:
+    """Let the garbage collector pass over what is there now: libraries, which stay.
+
+    Each look at their half a million objects holds the event loop for up to a second, and one
+    comes with each page that is closed.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def spare_later(held: Callable[[], int]) -> None:
+    """Do so once more when no page is open: the first ones have brought more that stays."""
+    if held():
+        IOLoop.current().call_later(1.0, spare_later, held)
+    else:
+        spare()
+
+
+def pages(server: Any) -> int:
+    """Count the pages that a server holds."""
+    return sum(len(list(app.sessions)) for app in server._tornado.applications.values())
+
+
+async def warm(health: Health, address: str, held: Callable[[], int]) -> None:
     """Compile what is compiled at first use, build the page once, and say where it is."""
     await asyncio.to_thread(cloud.cloud, np.zeros((8, 2)), ((-1.0, 1.0), (-1.0, 1.0)))
+    await asyncio.to_thread(health.look)
+    spare()
     with contextlib.suppress(HTTPClientError, OSError):
         await AsyncHTTPClient().fetch(address, request_timeout=60)
-    if health.problem == WARMING:  # nobody is let in without sign-in
-        await asyncio.to_thread(health.look)
     if health.problem:
         sys.stderr.write(f"{health.problem}\n")
     else:
         sys.stdout.write(f"{style.TITLE}: {address}\n")
         sys.stdout.flush()
+    spare_later(held)

@@ -52,6 +52,8 @@ THINK_SECONDS = 1.0
 """Pause of a user between two dates."""
 EXPORTED_DATES = 10
 """Dates between the first and the last one of an export."""
+QUIET_SECONDS, HELD_SECONDS = 2, 0.1
+"""A page is complete when the event loop was never held so long in so many looks of a second."""
 FORGET_SECONDS = 180.0
 """Longest wait until the server has forgotten pages that were closed."""
 LAG = "deepfeatures_event_loop_lag_seconds"
@@ -229,12 +231,24 @@ async def visits(root: str, count: int, watch: Watch) -> None:
         await page.close()
 
 
-async def forgotten(root: str) -> int:
+async def forgotten(root: str, *, open_pages: int = 0) -> int:
     """Wait until the server has forgotten pages that were closed; give how many it still holds."""
     end = time.monotonic() + FORGET_SECONDS
-    while (held := int(numbers(root)["deepfeatures_sessions"])) and time.monotonic() < end:
+    while True:
+        held = int(numbers(root)["deepfeatures_sessions"]) - open_pages
+        if held <= 0 or time.monotonic() > end:
+            break
         await asyncio.sleep(1)
     return held
+
+
+async def quiet(root: str) -> None:
+    """Wait until pages that were opened are complete: nothing holds the event loop any more."""
+    still, end = 0, time.monotonic() + 10 * QUIET_SECONDS
+    numbers(root)
+    while still < QUIET_SECONDS and time.monotonic() < end:
+        await asyncio.sleep(1)
+        still = still + 1 if numbers(root)[f"{LAG}_max"] < HELD_SECONDS else 0
 
 
 async def probe(root: str, name: str, ws: Workspace) -> Any:
@@ -243,7 +257,9 @@ async def probe(root: str, name: str, ws: Workspace) -> Any:
     await visits(root, 3, Watch())
     page = Session(root, Watch())
     await page.open()
-    await asyncio.sleep(5)  # what is made after the map
+    await quiet(root)
+    await forgotten(root, open_pages=1)
+    await quiet(root)
     with lateness(root, lags, "idle"):
         await asyncio.sleep(20)
     with lateness(root, lags, "embedding, UMAP, export"):
@@ -276,7 +292,7 @@ async def work(root: str, name: str, ws: Workspace, seconds: float) -> dict[str,
     fit = {"points": 500, "epochs": 20}
     umap = jobs.submit(ws, kind="umap", cube=features, settings=fit)
     days = [time[:10] for time in info["times"]]
-    end, exported, states = time.monotonic() + seconds, 0, [""]
+    end, exported, states = math.inf, 0, [""]
     periods = zip(days, days[EXPORTED_DATES:], strict=False)
     orders = itertools.cycle(itertools.product(periods, ("netcdf", "geotiff", "csv", "zarr")))
     while not (exported and set(states) <= set(OVER)):
@@ -285,6 +301,8 @@ async def work(root: str, name: str, ws: Workspace, seconds: float) -> dict[str,
         exported += len(await get(f"/api/cubes/{name}/export?{asked}"))
         found = [json.loads(await get(f"/api/jobs/{job}")) for job in (embedding, umap)]
         states = [job["state"] for job in found]
+        if states[1] == "running":
+            end = min(end, time.monotonic() + seconds)
         if time.monotonic() > end and states[1] not in OVER:
             jobs.cancel(ws, umap)
     return {"embedding": states[0], "umap": states[1], "exported_mb": round(exported / 1e6, 1)}
