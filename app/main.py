@@ -239,6 +239,7 @@ def _column(*parts: Any, name: str, sizing_mode: str = "stretch_both") -> pn.Col
 def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:
     return pmui.Page(
         title=style.TITLE,
+        stylesheets=[style.COLOURS],
         header=header,
         sidebar=sidebar,
         main=main,

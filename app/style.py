@@ -12,6 +12,8 @@ from bokeh.plotting import figure
 
 ASSETS = Path(__file__).parent / "assets"
 CSS = (ASSETS / "style.css").read_text()
+COLOURS = (ASSETS / "theme.css").read_text()
+"""Custom properties with the colours that all other sheets use."""
 TITLE = "Feature Data Cubes"
 
 INK, SOFT, GRID, PAPER = "#1f2a30", "#5c6b73", "#e6eaec", "#ffffff"

@@ -421,3 +421,12 @@ def test_of_two_parts_the_one_that_is_chosen_is_shown():
     choice.value = "One"
     assert made == ["one", "two"]
     assert [pane.object for pane in place[0]] == ["one"]
+
+
+def test_every_colour_of_the_sheets_is_named() -> None:
+    used = {
+        name
+        for sheet in style.ASSETS.glob("*.css")
+        for name in re.findall(r"var\((--[a-z]+)\)", sheet.read_text())
+    }
+    assert used == set(re.findall(r"(--[a-z]+):", style.COLOURS))

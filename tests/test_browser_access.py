@@ -45,6 +45,8 @@ def test_a_phone(chromium: Browser, address: str, shots: Path) -> None:
         seen.shot("2-phone")
         found = findings(seen)
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        card = seen.page.locator(".card").first  # its colours come from the one sheet of them
+        assert card.evaluate("(el) => getComputedStyle(el).backgroundColor") == "rgb(255, 255, 255)"
         assert found == set()
         assert seen.errors == []
 
