@@ -239,15 +239,15 @@ def _column(*parts: Any, name: str, sizing_mode: str = "stretch_both") -> pn.Col
 def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:
     return pmui.Page(
         title=style.TITLE,
-        stylesheets=[style.COLOURS],
         header=header,
         sidebar=sidebar,
         main=main,
         theme_config=style.THEME,
-        theme_toggle=False,
+        theme_toggle=True,
         sx={
             "& h3": {"fontSize": {"xs": "15px", "md": "20px"}},
             "& .MuiToolbar-root": {"minHeight": "48px !important"},
+            "& header.MuiAppBar-root": {"background": "var(--header)", "color": "var(--title)"},
         },
         sidebar_width=300,
         sidebar_resizable=False,  # its handle has no role for a screen reader

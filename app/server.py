@@ -117,7 +117,8 @@ def serve_forever(ws: Workspace, *, host: str, port: int) -> None:
         If the port is taken.
     """
     logs.start()
-    pn.config.js_files = {"tiles": "assets/tiles.js"}
+    pn.config.js_files = {"theme": "assets/theme.js", "tiles": "assets/tiles.js"}
+    pn.config.global_css = [style.COLOURS]
     health = Health(ws)
     server = made(health, host=host, port=port)
     loop = IOLoop.current()

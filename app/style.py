@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,23 @@ from bokeh.plotting import figure
 ASSETS = Path(__file__).parent / "assets"
 CSS = (ASSETS / "style.css").read_text()
 COLOURS = (ASSETS / "theme.css").read_text()
-"""Custom properties with the colours that all other sheets use."""
+"""Custom properties with the colours that all other sheets use, by day and in the dark."""
+LIGHT, DARK = (
+    dict(re.findall(r"--([a-z]+): (#[0-9a-f]+);", part)) for part in COLOURS.split("}")[:2]
+)
 TITLE = "Feature Data Cubes"
 
-INK, SOFT, GRID, PAPER = "#1f2a30", "#5c6b73", "#e6eaec", "#ffffff"
-PRIMARY, ACCENT, GAP = "#0b5d5e", "#d55e00", "#9aa5ab"
+INK, SOFT, GRID = LIGHT["ink"], LIGHT["faint"], LIGHT["grid"]
+"""Of what the theme colours anew (axes, grids, legends), and of what lies on pictures."""
+PAPER = "#ffffff00"
+"""No colour: the paper shows, be it white or dark."""
+PRIMARY, ACCENT, GAP, LINE = "#2b8a8b", "#d55e00", "#9aa5ab", "#76838a"
+"""Of marks in figures: they stay as they are, so they are seen on white and on dark paper."""
 FONT = "Roboto, system-ui, sans-serif"
 
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#8a6d00", "#000000", "#7b3294")
-"""Colours that people with colour blindness tell apart (Okabe and Ito 2008, two darkened)."""
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#8a6d00", "#767676", "#9a52bb")
+"""Colours that people with colour blindness tell apart (after Okabe and Ito 2008), seen on white
+and on dark paper."""
 
 MONTHS = (
     "#3b4cc0", "#5977e3", "#3d9fbf", "#35b779", "#6ccd5a", "#b5d333",
@@ -31,11 +40,22 @@ MONTHS = (
 
 MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-THEME: dict[str, Any] = {
-    "palette": {"primary": {"main": PRIMARY}, "secondary": {"main": ACCENT}},
-    "typography": {"button": {"textTransform": "none"}, "fontSize": 13},
-    "shape": {"borderRadius": 6},
-}
+
+def _theme(colours: dict[str, str]) -> dict[str, Any]:
+    return {
+        "palette": {
+            "primary": {"main": colours["primary"]},
+            "secondary": {"main": ACCENT},
+            "background": {"default": colours["page"], "paper": colours["paper"]},
+            "text": {"primary": colours["ink"], "secondary": colours["faint"]},
+        },
+        "components": {"MuiPaper": {"styleOverrides": {"root": {"backgroundImage": "none"}}}},
+        "typography": {"button": {"textTransform": "none"}, "fontSize": 13},
+        "shape": {"borderRadius": 6},
+    }
+
+
+THEME: dict[str, Any] = {"light": _theme(LIGHT), "dark": _theme(DARK)}
 """Theme of Material UI for the whole page."""
 
 BASEMAP = os.environ.get("DEEPFEATURES_BASEMAP", "https://tile.openstreetmap.org/{Z}/{X}/{Y}.png")

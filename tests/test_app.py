@@ -424,9 +424,33 @@ def test_of_two_parts_the_one_that_is_chosen_is_shown():
 
 
 def test_every_colour_of_the_sheets_is_named() -> None:
-    used = {
-        name
-        for sheet in style.ASSETS.glob("*.css")
-        for name in re.findall(r"var\((--[a-z]+)\)", sheet.read_text())
-    }
-    assert used == set(re.findall(r"(--[a-z]+):", style.COLOURS))
+    assets = [one for one in style.ASSETS.iterdir() if one.suffix in (".css", ".js")]
+    texts = {one.name: one.read_text() for one in assets if one.name != "theme.css"}
+    hard = r"(?<!\w)#[0-9a-fA-F]{3,8}\b|(?:rgb|hsl)a?\(|: ?(?:white|black|gr[ae]y)\b"
+    found = {name: re.findall(hard, text) for name, text in texts.items()}
+    assert {name: colours for name, colours in found.items() if colours} == {}
+    used = {name for text in texts.values() for name in re.findall(r"var\(--([a-z]+)\)", text)}
+    assert set(style.LIGHT) == set(style.DARK) == used
+
+
+@pytest.mark.parametrize("colours", [style.LIGHT, style.DARK])
+def test_words_and_marks_are_seen_by_day_and_in_the_dark(colours: dict[str, str]) -> None:
+    for paper in ("paper", "page", "well", "chip"):
+        for word in ("ink", "soft", "faint", "primary", "warn"):
+            assert contrast(colours[word], colours[paper]) >= 4.5, (word, paper)
+    for word, paper in (("over", "primary"), ("title", "header"), ("primary", "tint")):
+        assert contrast(colours[word], colours[paper]) >= 4.5, (word, paper)
+    for mark in (style.PRIMARY, style.ACCENT, style.LINE):
+        assert contrast(mark, colours["paper"]) >= 3
+    for mark in (*style.SERIES, style.GAP):
+        assert contrast(mark, colours["paper"]) >= 2.3
+
+
+def contrast(one: str, other: str) -> float:
+    """Give the ratio of contrast of two colours after WCAG 2.2."""
+    bright = []
+    for color in (one, other):
+        rgb = np.array([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        bright.append(float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+    return max(bright) / min(bright)

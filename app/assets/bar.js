@@ -12,7 +12,7 @@ const dashed = (dash) => {
   const svg = document.createElementNS(space, "svg")
   const line = document.createElementNS(space, "line")
   const size = { width: 26, height: 8, "aria-hidden": "true" }
-  const shape = { x1: 0, y1: 4, x2: 26, y2: 4, stroke: "#1f2a30", "stroke-width": 2, "stroke-dasharray": dash }
+  const shape = { x1: 0, y1: 4, x2: 26, y2: 4, style: "stroke: var(--ink)", "stroke-width": 2, "stroke-dasharray": dash }
   for (const [key, value] of Object.entries(size)) { svg.setAttribute(key, value) }
   for (const [key, value] of Object.entries(shape)) { line.setAttribute(key, value) }
   svg.append(line)

@@ -216,7 +216,7 @@ class DatesView(pn.viewable.Viewer):
             "index": list(range(len(shares))),
             "share": shares,
             "day": self.state.days,
-            "color": [style.PRIMARY if share >= CLEAR else "#c3ccd0" for share in shares],
+            "color": [style.PRIMARY if share >= CLEAR else f"{style.GAP}80" for share in shares],
         }
         self._date()
 

@@ -183,7 +183,7 @@ class ClassFinder(Finder):
             return ""
         text = quote(json.dumps(labels.to_geojson(self.labels)))
         return (
-            f'<div class="note"><a style="color:{style.PRIMARY}" download="labels.geojson" '
+            f'<div class="note"><a style="color:var(--primary)" download="labels.geojson" '
             f'href="data:application/geo+json,{text}">Download the labels</a></div>'
         )
 

@@ -110,7 +110,7 @@ def links(names: Sequence[str], limits: Mapping[str, float], classes: bool) -> s
             query = f"?{urlencode(limits)}" if limits else ""
             ways.append(("GeoJSON", f"{stem}/polygons{query}"))
         anchors = " · ".join(
-            f'<a style="color:{style.PRIMARY}" href="{escape(url)}" download>{label}</a>'
+            f'<a style="color:var(--primary)" href="{escape(url)}" download>{label}</a>'
             for label, url in ways
         )
         parts.append(f"<div>{escape(name)}: {anchors}</div>")

@@ -44,7 +44,7 @@ class HistogramView(pn.viewable.Viewer):
         self.figure.yaxis.visible = False
         self.figure.quad(
             left="left", right="right", top="top", bottom=0, source=self.bars,
-            fill_color=style.SOFT, line_color=None,
+            fill_color=style.LINE, line_color=None,
         )  # fmt: skip
         self.figure.add_layout(self.range)
         self._wire()

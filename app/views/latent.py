@@ -274,7 +274,7 @@ class LatentView(pn.viewable.Viewer):
             walked, self.colors = picture.paths(times, scores)
         else:
             walked, self.colors = picture.path(times, scores, year), {}
-        self.lines.data = picture.lines(walked, "" if self.colors else style.INK)
+        self.lines.data = picture.lines(walked, "" if self.colors else style.LINE)
         self.path.data = walked
         at = [i for i, day in enumerate(walked["day"]) if day == state.date]
         self.here.data = {axis: [walked[axis][i] for i in at] for axis in ("x", "y")}
