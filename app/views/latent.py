@@ -126,8 +126,9 @@ class LatentView(pn.viewable.Viewer):
         self.more = pmui.Button(label="Options", icon="tune", **text)
         self.clear = pmui.Button(label="Clear", icon="close", disabled=True, **text)
         html = {"margin": 0, "sizing_mode": "stretch_width", "stylesheets": [style.CSS]}
-        self.note = pn.pane.HTML("", **html)
-        self.legend = pn.pane.HTML(picture.months(), **html)
+        # both have their height from the beginning: what grows pushes the figure over the legend
+        self.note = pn.pane.HTML("", min_height=LINE, **html)
+        self.legend = pn.pane.HTML(picture.months(), height=LINE, **html)
         self.options = Part(self.choices.fields, visible=False)
         self.offer = Part(lambda: Offer(state=self.state, made=self._load), visible=False)
         self.clear.on_click(lambda _: self._forget())
