@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import panel as pn
+from panel.reactive import Syncable
 
 from deepfeatures import errors
 
@@ -16,6 +17,10 @@ together = pn.io.hold
 Otherwise a change of a figure's data can overtake the message that brings the figure: the one
 is sent by Bokeh at once, the other by Panel when the connection is free.
 """
+
+# Panel calls what handles clicks and messages of components without the lock of the document,
+# and there a change of a figure raises. This is the mark of `panel.io.with_lock`.
+setattr(Syncable._event_coroutine, "lock", True)  # noqa: B010 (mypy knows no such attribute)
 
 _RUNNING: set[asyncio.Task[None]] = set()
 

@@ -26,6 +26,11 @@ FLAGS = (
 PATIENCE = int(os.environ.get("DEEPFEATURES_PATIENCE", "90")) * 1000
 """Milliseconds until a test gives up waiting for the page."""
 
+COMPLAINTS = (
+    "_pending_writes", "isn't known", "Traceback", '"level": "error"',
+)  # fmt: skip
+"""What the log of a server must not say."""
+
 FRAME = """(name) => {
   const figure = Bokeh.documents[0].get_model_by_name(name)
   const view = Bokeh.index.find_one(figure)
@@ -133,6 +138,12 @@ def served(home: Path, log: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def complaints(log: Path, begin: int = 0) -> list[str]:
+    """Give the lines of a log, from a byte on, that tell of a fault."""
+    lines = log.read_bytes()[begin:].decode(errors="replace").splitlines()
+    return [line for line in lines if any(words in line for words in COMPLAINTS)]
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:

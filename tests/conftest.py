@@ -157,6 +157,21 @@ def address(demo_copy: Path, shots: Path) -> Iterator[str]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def _quiet_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a browser test during which the server logged a fault."""
+    if request.node.get_closest_marker("browser") is None:
+        yield
+        return
+    from browser import complaints
+
+    log = request.getfixturevalue("shots") / "server.log"
+    begin = log.stat().st_size if log.exists() else 0
+    yield
+    if log.exists() and (found := complaints(log, begin)):
+        pytest.fail("the server logged:\n" + "\n".join(found)[:3000], pytrace=False)
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A running Chromium; it ends with the module, for its loop would disturb other tests."""

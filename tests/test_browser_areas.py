@@ -23,6 +23,11 @@ from deepfeatures.serve import owners
 from deepfeatures.settings import Workspace
 
 STAC_ITEMS = SHARED / "cog" / "be_31UDS_stac" / "item_collection.json"
+CORNERS_DRAWN = """() => { const map = Bokeh.documents[0].get_model_by_name("map")
+  const dots = map.renderers.find((one) => one.data_source?.name == "area-corners")
+  return Bokeh.index.find_one(map).views.find_one(dots)?.glyph?.sx?.length == 4 }"""
+"""Before they are drawn they can not be dragged."""
+
 PATCH = shapely.box(3.0225, 50.8150, 3.0239, 50.8160)
 
 
@@ -92,7 +97,7 @@ def edits(seen: Watched) -> tuple[float, float]:
         ".some((tool) => tool.type == 'PointDrawTool' && tool.active)",
         timeout=PATIENCE,
     )
-    assert len(seen.data("area-corners")["x"]) == 4
+    page.wait_for_function(CORNERS_DRAWN, timeout=PATIENCE)
     found = seen.data("area-corners")
     x, y = found["x"][0], found["y"][0]
     seen.drag([seen.place("map", x, y), seen.place("map", x + 100, y + 80)])
@@ -113,7 +118,7 @@ def keeps(seen: Watched, ws: Workspace, place: tuple[float, float]) -> str:
     corners = [style.to_mercator(*one) for one in area["geometry"]["coordinates"][0]]
     distances = [np.hypot(x - place[0], y - place[1]) for x, y in corners]
     assert min(distances) < 15  # metres; a pixel of the screen is about 3
-    assert f"aoi={area['id']}" in page.url
+    page.wait_for_function(f"location.search.includes('aoi={area['id']}')", timeout=PATIENCE)
     return str(area["id"])
 
 

@@ -29,6 +29,7 @@ def test_through_time(chromium: Browser, address: str, demo_copy: Path, shots: P
         seen.page.set_default_timeout(PATIENCE)
         seen.open()
         kept = pins(seen, ws)
+        own_axes(seen, kept)
         area(seen, ws)
         usual(seen, kept["Pixel"])
         cursor(seen)
@@ -88,6 +89,54 @@ def pins(seen: Watched, ws: Workspace) -> dict[str, dict[str, xr.Dataset]]:
     return kept
 
 
+RANGES = """() => { const figure = Bokeh.documents[0].get_model_by_name("series-indices")
+  const ends = (range) => [range.start, range.end]
+  const shown = figure.right.filter((one) => one.type == "LinearAxis" && one.visible)
+  return {first: ends(figure.y_range), second: shown.map((one) => one.y_range_name)
+    .map((name) => figure.extra_y_ranges[name] ?? figure.extra_y_ranges.get(name)).map(ends),
+    labels: shown.map((one) => one.axis_label)} }"""
+
+
+def own_axes(seen: Watched, kept: dict[str, dict[str, xr.Dataset]]) -> None:
+    """A channel of another range gets a second axis with its own range, and gives it back."""
+    page = seen.page
+    field = page.get_by_role("combobox", name="Indices and bands")
+    field.fill("CIRE")
+    field.press("Enter")
+    until(seen, lambda: {*seen.data("series-indices-dots")["place"]} == {*kept}
+          and "CIRE" in seen.data("series-indices-dots")["channel"])  # fmt: skip
+    together = page.evaluate(RANGES)
+    assert together["second"] == []
+    press(seen, "Own axes")
+    until(seen, lambda: page.evaluate(RANGES)["labels"] == ["CIRE"])
+    dots = {end: seen.data(f"series-indices-dots{end}") for end in ("", "-1")}
+    for place, cubes in kept.items():
+        at = rows(dots["-1"], place=place, channel="CIRE")
+        infrared, edge = (cubes["demo"]["reflectance"].sel(band=b).values for b in ("B08", "B05"))
+        values = infrared / edge - 1
+        found = [dots["-1"]["value"][i] for i in at]
+        np.testing.assert_allclose(found, values[np.isfinite(values)], rtol=1e-4, atol=1e-5)
+    assert {*dots["-1"]["channel"]} == {"CIRE"}
+    assert "CIRE" not in dots[""]["channel"]
+    apart = page.evaluate(RANGES)
+    for ends, one in ((apart["first"], dots[""]), (apart["second"][0], dots["-1"])):
+        limits = []
+        for channel in {*one["channel"]}:
+            clear = [one["value"][i] for i in rows(one, channel=channel, state="usable")]
+            air = 0.08 * (max(clear) - min(clear))
+            limits.append((min(clear) - air, max(clear) + air))
+        low, high = zip(*limits, strict=True)
+        assert ends == pytest.approx([min(low), max(high)], rel=1e-5)
+    assert apart["first"][1] < together["first"][1], "the first axis gains room"
+    seen.shot("1-own-axes")
+    press(seen, "Own axes")
+    until(seen, lambda: page.evaluate(RANGES) == together)
+    page.get_by_role("button", name="Remove CIRE").click()
+    until(seen, lambda: "CIRE" not in seen.data("series-indices-dots")["channel"])
+    label = page.locator(".bk-item .bk-label", has_text="F01")
+    expect(label).to_have_css("font-size", "11px")
+
+
 def area(seen: Watched, ws: Workspace) -> None:
     """Draw a box, and compare its mean and its band with the store."""
     page = seen.page
@@ -135,7 +184,6 @@ def usual(seen: Watched, kept: dict[str, xr.Dataset]) -> None:
     days = np.floor(seasons.day_of_year(xs.astype("M8[ms]"))).astype(int)
     np.testing.assert_allclose(ys, year.low[days], atol=1e-4)
     assert days.size > 200
-    press(seen, "Own axes")
     seen.shot("3-usual-year")
 
 
@@ -177,6 +225,13 @@ def calendar(seen: Watched) -> None:
     at = len(found["date"]) // 3
     seen.page.wait_for_timeout(500)  # until it is laid out
     x = (found["left"][at] + found["right"][at]) / 2
+    seen.page.mouse.move(*seen.place("calendar-plot", x, found["year"][at]))
+    box = seen.page.locator(".bk-tooltip-row-value:visible")
+    expect(box).to_have_count(2)
+    day, share = box.all_inner_texts()
+    assert day == found["date"][at]
+    assert abs(int(share.removesuffix(" %")) - 100 * found["share"][at]) <= 0.5 + 1e-6
+    seen.shot("4-calendar-box")
     seen.page.mouse.click(*seen.place("calendar-plot", x, found["year"][at]))
     until(seen, lambda: query(seen)["date"] == found["date"][at])
     assert all(0 <= share <= 1 for share in found["share"])

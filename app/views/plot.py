@@ -28,6 +28,9 @@ DOTS = {
 }  # fmt: skip
 BANDS = {"xs": [], "ys": [], "color": [], "channel": [], "kind": []}
 
+SMALL = ".bk-label { font-size: 11px !important; }"
+"""For the legend: the theme of the page sets larger letters in the browser."""
+
 MOST_AXES = 3
 """Vertical axes of one plot."""
 
@@ -258,6 +261,7 @@ class Plot:
             orientation="horizontal", location=(0, 0), border_line_color=None, margin=0, padding=2,
             label_text_font_size="11px", label_text_color=style.INK, spacing=8, glyph_width=14,
             label_text_font=style.FONT, label_standoff=3, nrows="auto", ncols="auto",
+            stylesheets=[SMALL],
         )  # fmt: skip
         self.figure.add_layout(self.legend, "above")
 
