@@ -141,9 +141,13 @@ def served(home: Path, log: Path) -> Iterator[str]:
 
 
 def complaints(log: Path, begin: int = 0) -> list[str]:
-    """Give the lines of a log, from a byte on, that tell of a fault."""
+    """Give the lines of a log, from a byte on, that tell of a fault; a closed page is none."""
     lines = log.read_bytes()[begin:].decode(errors="replace").splitlines()
-    return [line for line in lines if any(words in line for words in COMPLAINTS)]
+    return [
+        line
+        for line in lines
+        if any(words in line for words in COMPLAINTS) and "WebSocketClosedError" not in line
+    ]
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
