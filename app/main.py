@@ -245,7 +245,7 @@ def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:
         theme_config=style.THEME,
         theme_toggle=True,
         sx={
-            "& h3": {"fontSize": {"xs": "15px", "md": "20px"}},
+            "& h3": {"fontSize": {"xs": "15px", "md": "20px"}, "whiteSpace": "nowrap"},
             "& .MuiToolbar-root": {"minHeight": "48px !important"},
             "& header.MuiAppBar-root": {"background": "var(--header)", "color": "var(--title)"},
         },

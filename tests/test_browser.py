@@ -198,7 +198,8 @@ def choose(seen: Watched, label: str, option: str) -> None:
 
 TILES_DRAWN = """() => Bokeh.documents[0].get_model_by_name("map").renderers
   .filter((one) => one.type == "TileRenderer")
-  .every(({tile_source}) => [...tile_source.tiles.values()].every((t) => t.loaded || t.finished))"""
+  .every(({name, tile_source}) => (name != "front" || tile_source.tiles.size > 0) &&
+    [...tile_source.tiles.values()].every((t) => t.loaded || t.finished))"""
 
 
 def middle(seen: Watched) -> tuple[float, float]:

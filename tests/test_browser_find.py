@@ -54,6 +54,11 @@ def found(url: str) -> str | None:
     return key[1] if key else None
 
 
+def least(url: str) -> float:
+    """Give from which likeness on a tile shows what is similar."""
+    return float(parse_qs(urlsplit(url).query)["least"][0])
+
+
 def codes(seen: Watched, url: str) -> np.ndarray:
     """Fetch a tile as the colour codes of its palette."""
     return np.asarray(Image.open(io.BytesIO(seen.body(url))))
@@ -86,14 +91,16 @@ def similar(seen: Watched, cube: reading.OpenCube) -> None:
     np.testing.assert_array_equal(codes(seen, url), expected(cube, layer, url))
     slider = page.get_by_role("slider", name="At least")
     slider.scroll_into_view_if_needed()
-    with page.expect_response(lambda one: "/found/" in one.url and one.ok) as answer:
+    before = least(url)
+    with page.expect_response(
+        lambda one: one.ok and found(one.url) is not None and least(one.url) != before
+    ) as answer:
         slider.press("ArrowLeft")
     lower = str(answer.value.url)
     assert found(lower) == found(url), "computed again"
-    least = float(parse_qs(urlsplit(lower).query)["least"][0])
-    assert least < float(parse_qs(urlsplit(url).query)["least"][0])
+    assert least(lower) < before
     np.testing.assert_array_equal(codes(seen, lower), expected(cube, layer, lower))
-    hectares = float((layer.values >= np.float32(least)).sum()) / 100
+    hectares = float((layer.values >= np.float32(least(lower))).sum()) / 100
     expect(page.get_by_text(style.area(hectares * 1e4)).first).to_be_visible()
     seen.shot("similar")
     # the map follows the next click

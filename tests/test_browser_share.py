@@ -14,6 +14,7 @@ import xarray as xr
 from browser import PATIENCE, Watched, watched
 from PIL import Image
 from playwright.sync_api import Browser, expect
+from test_browser import until
 from zarr.storage import ZipStore
 
 from deepfeatures import catalogue, frames, reading, serve
@@ -45,7 +46,7 @@ def test_what_is_on_the_screen_can_be_taken_away(
         seen.open(link + "&lat=north&compare=1&part=0.3&opacity=0.8")
         expect(seen.page.get_by_text("lat='north', which can not be read")).to_be_visible()
         expect(seen.page.get_by_role("button", name="Copy link")).to_be_visible()
-        assert any("cmap=magma&vmin=0&vmax=1" in url for url in seen.tiles)
+        until(seen, lambda: any("cmap=magma&vmin=0&vmax=1" in url for url in seen.tiles))
         assert view(seen) == pytest.approx(view_of(link), abs=2e-3)
         line = seen.page.get_by_role("slider", name="Line between two pictures")
         expect(line).to_have_attribute("aria-valuenow", "30")
