@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import panel as pn
 import pytest
+from bokeh.document import Document
 from panel.auth import OAuthLoginHandler
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from app import logs, server, signin
+from app import logs, server, signin, style, work
+from app.state import State
+from benchmarks import soak
 from deepfeatures import catalogue, settings
 from deepfeatures.serve.limits import Allowed, Limits, Rate, Refusal
 
@@ -335,3 +341,44 @@ def test_health_notices_a_broken_page_and_that_it_was_mended(demo_home: Path) ->
         patch.undo()
         health.looked = -1e9
         assert health()
+
+
+def held() -> Counter[str]:
+    """Count what each page has one of."""
+    gc.collect()
+    kinds = (State, Document)
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in kinds)
+
+
+def test_a_closed_page_leaves_nothing(alone: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "BASEMAP", "none")  # nobody waits for a map of somebody else's
+
+    def until(over: Callable[[], bool]) -> None:
+        for _ in range(200):
+            if over():
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{alone.sessions()} sessions, {held()} are held")
+
+    alone.run(soak.visits(alone.address, 1, soak.Watch()))
+    until(lambda: not alone.sessions())
+    before = held()  # what began with the first page (a reader's thread) may keep that one
+    alone.run(soak.visits(alone.address, 3, soak.Watch()))
+    assert alone.sessions() > 0
+    until(lambda: not alone.sessions())
+    until(lambda: held() <= before)  # what is computed for a page may end after it
+    assert not work._RUNNING
+
+
+def test_a_look_at_the_health_leaves_no_page(demo_home: Path) -> None:
+    health = server.Health(settings.workspace(demo_home))
+
+    def look() -> int:
+        thread = threading.Thread(target=health.look)
+        thread.start()
+        thread.join()
+        assert not health.problem
+        return held()["State"]
+
+    first, _, _, last = (look() for _ in range(4))
+    assert last <= first + 1  # what a thread saw last may stay until the next one

@@ -112,12 +112,14 @@ def map_figure(bounds: list[float], *, layers: int) -> tuple[figure, list[TileRe
         The lowest layer first.
     """
     xlim, ylim = extent(bounds)
-    plot = gv.renderer("bokeh").get_plot(
+    # Only the mode of a server takes the document that is given. Any other takes the current one:
+    # that of another session when the page is built in a thread, or one that nobody ever closes.
+    plot = gv.renderer("bokeh").instance(mode="server").get_plot(
         gv.WMTS(EMPTY).opts(
             responsive=True, xaxis=None, yaxis=None, toolbar=None, border=0, xlim=xlim, ylim=ylim,
             default_tools=["pan", "wheel_zoom"], active_tools=["pan", "wheel_zoom"],
         ),
-        doc=Document(),  # else that of another session, when the page is built in a thread
+        doc=Document(),
     )  # fmt: skip
     fig: figure = plot.state
     for _ in range(layers - 1):
