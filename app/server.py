@@ -104,7 +104,8 @@ def emptied(document: Document, page: Any, _: Any) -> None:
             pn.state.param.unwatch(watcher)
     document.models.flush_synced()
     for waiting in document.session_callbacks:
-        with contextlib.suppress(ValueError):  # it ran in this moment
+        # it ran in this moment, or the document has let go of all of them
+        with contextlib.suppress(ValueError, AttributeError):
             document.callbacks.remove_session_callback(waiting)
 
 
