@@ -144,6 +144,7 @@ FORMS: dict[str, Form] = {
     "plane": _one("pca", "umap"),
     "whose": _one("Pixel", "Area"),
     "years": FLAG,
+    "lab": FLAG,
     "view": Form(_listed, _box),
     "opened": Form(json.dumps, _names),
     "line": Form(json.dumps, _places),

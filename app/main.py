@@ -9,6 +9,7 @@ from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
+from panel.util import edit_readonly
 
 from app import link, reads, sections, style, visitors
 from app.state import State
@@ -17,6 +18,8 @@ from app.views.compare import CompareView, follow
 from app.views.dates import DatesView
 from app.views.export import ExportView
 from app.views.find import FindView
+from app.views.gpp import GppView
+from app.views.gpp_door import GppDoor
 from app.views.histogram import HistogramView
 from app.views.jobs import JobsView
 from app.views.latent import LatentView
@@ -96,11 +99,32 @@ def page(state: State, told: Sequence[str] = ()) -> pmui.Page:
     )
     notes = [pmui.Alert(object=escape(" ".join(told)), severity="info", closeable=True)]
     sidebar = _sidebar(state, _sections(state, layer, chart))
-    made = _page([*(notes if told else []), sidebar], [main], [_origin(state)])
+    bench = _laboratory(state, main)
+    made = _page([*(notes if told else []), sidebar], [main, bench], [_origin(state)])
     if on_phone():
         made.sidebar_open = False
         state.param.watch(lambda *_: made.param.update(sidebar_open=False), "mode")
     return made
+
+
+def _laboratory(state: State, main: pn.Row) -> pn.Column:
+    """Make the place of the GPP laboratory, which stands instead of the map while it is open."""
+    part = sections.Part(
+        lambda: GppView(state=state), visible=False, css_classes=["lab"], stylesheets=[style.CSS]
+    )
+
+    def look(*_: Any) -> None:
+        main.css_classes = ["panes", "gone"] if state.lab else ["panes"]
+        part.holder.visible = state.lab
+        if state.lab:
+            part.show()
+
+    state.param.watch(look, "lab")
+    if state.lab:
+        main.css_classes = ["panes", "gone"]
+        part.holder.visible = True
+        sections.afterwards([part])
+    return part.holder
 
 
 def _sidebar(state: State, parts: dict[str, sections.Make]) -> pmui.Accordion:
@@ -137,6 +161,7 @@ def _sections(state: State, layer: LayerView, chart: MapView) -> dict[str, secti
             save=partial(reads.find.save, ws),
             shares=partial(reads.cubes.shares, ws),
         ),
+        "GPP laboratory": lambda: GppDoor(state=state),
         "Scenes": lambda: ScenesView(state=state),
         "Jobs": lambda: QueueView(state=state),
         "Export": lambda: ExportView(state=state, size=partial(reads.cubes.export_size, ws)),
@@ -237,7 +262,7 @@ def _column(*parts: Any, name: str, sizing_mode: str = "stretch_both") -> pn.Col
 
 
 def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:
-    return pmui.Page(
+    made = pmui.Page(
         title=style.TITLE,
         header=header,
         sidebar=sidebar,
@@ -251,5 +276,8 @@ def _page(sidebar: list[Any], main: list[Any], header: list[Any]) -> pmui.Page:
         },
         sidebar_width=300,
         sidebar_resizable=False,  # its handle has no role for a screen reader
-        busy_indicator="linear",
+        busy_indicator=None,
     )
+    with edit_readonly(made):
+        made.busy = False  # following it, Panel walks through all models twice for each event
+    return made

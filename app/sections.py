@@ -42,6 +42,8 @@ def afterwards(parts: Sequence[Part]) -> None:
     """
     document = pn.state.curdoc
     waiting = list(parts)
+    if not waiting:
+        return
     if document is None or document.session_context is None:
         for part in waiting:
             part.show()
@@ -93,7 +95,9 @@ def folded(parts: Mapping[str, Make], opened: Sequence[str] = ()) -> pmui.Accord
     return stack
 
 
-def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Column:
+def either(
+    parts: Mapping[str, Make], *, label: str, name: str = "", sizing_mode: str = "stretch_both"
+) -> pn.Column:
     """Show one of several parts in the same place, chosen by its title; the first one at first.
 
     Parameters
@@ -104,20 +108,26 @@ def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Colum
         Says to a screen reader what is chosen here.
     name
         Classes for the style sheet.
+    sizing_mode
+        Of the card and its parts, as Panel takes it.
     """
-    made = {title: Part(make, sizing_mode="stretch_both") for title, make in parts.items()}
+    made = {title: Part(make, sizing_mode=sizing_mode) for title, make in parts.items()}
     titles = list(made)
     if len(titles) == 1:
-        return _alone(titles[0], made[titles[0]], name)
+        return _alone(titles[0], made[titles[0]], name, sizing_mode)
     choice = pmui.RadioButtonGroup(
         options=titles,
         value=titles[0],
         size="small",
         description=label,
         margin=(0, 0, 4, 0),
-        sx={"& .MuiToggleButton-root": {"whiteSpace": "nowrap", "py": "2px"}},
+        sx={
+            "maxWidth": "100%",
+            "overflowX": "auto",
+            "& .MuiToggleButton-root": {"whiteSpace": "nowrap", "py": "2px"},
+        },
     )
-    place = pn.Column(sizing_mode="stretch_both", margin=0)
+    place = pn.Column(sizing_mode=sizing_mode, margin=0)
 
     def look(*_: Any) -> None:
         part = made[choice.value]
@@ -128,21 +138,21 @@ def either(parts: Mapping[str, Make], *, label: str, name: str = "") -> pn.Colum
     first = made[titles[0]]
     place.objects = [first.holder]
     afterwards([first])
-    return _card(choice, place, name)
+    return _card(choice, place, name, sizing_mode)
 
 
-def _alone(title: str, part: Part, name: str) -> pn.Column:
+def _alone(title: str, part: Part, name: str, sizing_mode: str) -> pn.Column:
     afterwards([part])
     heading = pn.pane.HTML(f"<h2>{title}</h2>", stylesheets=[style.CSS], margin=0)
-    return _card(heading, part.holder, name)
+    return _card(heading, part.holder, name, sizing_mode)
 
 
-def _card(head: Any, body: Any, name: str) -> pn.Column:
+def _card(head: Any, body: Any, name: str, sizing_mode: str) -> pn.Column:
     return pn.Column(
         head,
         body,
         css_classes=name.split(),
         stylesheets=[style.CSS],
-        sizing_mode="stretch_both",
+        sizing_mode=sizing_mode,
         margin=0,
     )

@@ -55,6 +55,7 @@ LINKED = {
     "shade": "shade",
     "whose": "way",
     "years": "years",
+    "lab": "lab",
 }
 """The parameters that are kept in the address of the page, and their names there."""
 
@@ -116,6 +117,7 @@ class State(param.Parameterized):
     looking = param.Boolean(False, doc="Whether the list of jobs is open.")
     view = param.Tuple(None, length=4, doc="West, south, east, north of the map [degrees].")
     opened = param.List([], doc="Headings that are open at the side; empty: the usual ones.")
+    lab = param.Boolean(False, doc="Whether the GPP laboratory is shown instead of the map.")
     job = param.String(doc="Id of the job that this session watches, or empty.")
 
     @property

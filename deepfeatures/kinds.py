@@ -263,6 +263,63 @@ def _find(
     finding.save(ws, found, job["out"])
 
 
+MAX_STEPS, MAX_WINDOW = 5_000, 365
+"""Longest training of a GPP model, and most days that it may look at."""
+
+
+def _train_size(ws: Workspace, job: Job) -> Size:
+    asked = job["settings"]
+    for key, usual, most in (("steps", 500, MAX_STEPS), ("window", 30, MAX_WINDOW)):
+        value = asked.get(key, usual)
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise ValueError(f"{key} must be a whole number from 1 to {most:,}")
+    if asked.get("kind") not in ("rnn", "gru", "lstm", "gpt"):
+        raise ValueError("choose a network to train: rnn, gru, lstm or gpt")
+    if not isinstance(asked.get("towers"), str):
+        raise ValueError("say which table of towers the model learns from")
+    return {"pixels": asked.get("steps", 500), "dates": asked.get("window", 30), "bytes": 10**7}
+
+
+def _train(
+    ws: Workspace, job: Job, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+) -> None:
+    from deepfeatures.gpp import tasks
+
+    tasks.train_job(ws, job["settings"], job["out"], progress=progress, cancelled=cancelled)
+
+
+def _untrained(ws: Workspace, job: Job) -> None:
+    (ws.models / "gpp" / f"{job['out']}.safetensors").unlink(missing_ok=True)
+
+
+def _paint_size(ws: Workspace, job: Job) -> Size:
+    try:
+        date.fromisoformat(str(job["settings"]["day"]))
+    except (KeyError, ValueError):
+        raise ValueError("the map needs a day; write YYYY-MM-DD") from None
+    if not job["model"]:
+        raise ValueError("the map needs a GPP model")
+    ds = catalogue.open(ws, job["cube"])
+    height, width = contract.main(ds).sizes["y"], contract.main(ds).sizes["x"]
+    wanted = area(job)
+    if wanted is not None:
+        (y0, y1, x0, x1), _ = window(wanted, contract.geobox(ds))
+        height, width = y1 - y0, x1 - x0
+    # three maps of four bytes and the overviews; thirty days go into each pixel
+    return {"pixels": height * width, "dates": 30, "bytes": 20 * height * width}
+
+
+def _paint(
+    ws: Workspace, job: Job, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+) -> None:
+    from deepfeatures.gpp import tasks
+
+    tasks.paint_job(
+        ws, job["cube"], job["model"], job["settings"], job["out"], area=area(job),
+        progress=progress, cancelled=cancelled,
+    )  # fmt: skip
+
+
 KINDS: dict[str, Kind] = {
     "embed": Kind(
         title="Computing features",
@@ -282,5 +339,23 @@ KINDS: dict[str, Kind] = {
         rate=400.0,
     ),
     "find": Kind(title="Making a map", run=_find, size=_find_size, rate=10_000_000.0),
+    "gpp-train": Kind(
+        title="Training a GPP model",
+        run=_train,
+        clear=_untrained,
+        size=_train_size,
+        name=lambda job: checked_name(
+            f"{job['settings'].get('towers', 'gpp')}-{job['settings'].get('kind', '')}"[:100]
+        ),
+        makes_cube=False,
+        rate=500.0,
+    ),
+    "gpp-map": Kind(
+        title="Mapping GPP",
+        run=_paint,
+        size=_paint_size,
+        name=lambda job: checked_name(f"{job['cube']}-gpp"[:100]),
+        rate=60_000.0,
+    ),
 }
 """Name of a kind -> the kind."""

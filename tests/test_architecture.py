@@ -95,7 +95,7 @@ BORDERS = {
     "PIL": {"frames", "render"},
     "av": {"frames"},
     "umap": {"space"},
-    "pyarrow": {"export", "vectors"},
+    "pyarrow": {"export", "vectors", "gpp"},
     "defusedxml": {"granule", "grd"},
 }
 """Outside thing -> the rooms that may know it."""

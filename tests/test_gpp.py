@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfeatures.gpp import baselines, cycle, evaluation, metrics, networks, readers, splits
+from deepfeatures.gpp.batches import batch
 from deepfeatures.gpp.predictor import Predictor
 from deepfeatures.gpp.towers import filled, towers
 from deepfeatures.gpp.training import Recipe, train
-from deepfeatures.gpp.windows import Windows, batch
+from deepfeatures.gpp.windows import Windows
 
 
 def made(sites: int = 4, years: int = 4, seed: int = 0) -> pd.DataFrame:

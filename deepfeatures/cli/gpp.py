@@ -233,19 +233,18 @@ def painted(args: argparse.Namespace, ws: Workspace) -> Answer:
     import numpy as np
 
     from deepfeatures import catalogue
-    from deepfeatures.gpp import mapping, metrics
-    from deepfeatures.gpp.predictor import Predictor
+    from deepfeatures.gpp import metrics, tasks
 
-    model = Predictor.load(ws.models / "gpp" / f"{args.model}.safetensors")
-    channels = catalogue.open(ws, args.name)
-    source = args.weather or channels.attrs.get("source_cube") or args.name
-    cube = catalogue.open(ws, source)
     try:
         days = [np.datetime64(text, "D") for text in args.days]
     except ValueError as error:
         raise ValueError(f"a day of --days is none; write YYYY-MM-DD: {error}") from error
     with progress.shown("map", unit="part") as report:
-        made = mapping.gpp_map(model, cube, channels, days, progress=report)
+        made = tasks.paint(
+            ws, args.name, args.model, days, weather=args.weather or "", progress=report
+        )
+    channels = catalogue.open(ws, args.name)
+    cube = catalogue.open(ws, args.weather or channels.attrs.get("source_cube") or args.name)
     path = Path(args.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     made.to_netcdf(path)
@@ -333,12 +332,12 @@ def _kept(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
 
 def compress(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Make a model of the workspace smaller, for each share that is asked for."""
-    from deepfeatures.gpp import figures, readers, splits, training
+    from deepfeatures.gpp import figures, readers, shelf, splits, training
     from deepfeatures.gpp.predictor import Predictor
     from deepfeatures.gpp.towers import towers
 
     shares = [arguments.assigned(f"share={text}")[1] for text in args.share]
-    model = Predictor.load(ws.models / "gpp" / f"{args.name}.safetensors")
+    model = Predictor.load(shelf.model_path(ws, args.name))
     found = towers(readers.read(args.towers), model.card.drivers)
     split = splits.by_year(found)[0]
     rows: list[dict[str, Any]] = []
@@ -375,19 +374,16 @@ def train(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Train a model on all towers but their last years, and keep it in the workspace."""
     from dataclasses import asdict, replace
 
-    import numpy as np
+    from deepfeatures.gpp import readers, tasks
+    from deepfeatures.gpp.towers import towers
 
-    from deepfeatures.gpp import metrics, splits, training
-
-    found = opened(args)
-    split = splits.by_year(found)[0]
+    table = readers.read(args.towers)
+    found = towers(table, args.drivers, good=args.quality, fill=args.fill)
     name = args.out or f"gpp-{args.kind}"
     plan = replace(recipe(args), kind=args.kind, seed=args.seed, statics=not args.no_statics)
     with progress.shown("train", unit="step") as report:
-        model = training.train(found, split, plan, name=name, progress=report)
-    days = np.flatnonzero(split.test & found.usable)
-    scores = metrics.sums(found.gpp[days], model(found, days).mean).scores()
-    model.card.training["test"] = scores
+        model = tasks.train(found, plan, name, about=tasks.about(table), progress=report)
+    scores = model.card.training["test"]
     path = ws.models / "gpp" / f"{name}.safetensors"
     model.save(path)
     text = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())

@@ -11,23 +11,17 @@ import torch
 from numpy.typing import NDArray
 
 from deepfeatures.gpp import cycle, metrics, readers, splits, training
+from deepfeatures.gpp.batches import batch
 from deepfeatures.gpp.networks import last
 from deepfeatures.gpp.predictor import Predictor
 from deepfeatures.gpp.towers import Towers
-from deepfeatures.gpp.windows import Windows, batch
+from deepfeatures.gpp.windows import Windows
 
 SEASON = 30
 """Days of the year within which windows change places when the season is kept."""
 
 WAY = 32
 """Points on the way from no information to the input, for integrated gradients."""
-
-
-def groups(drivers: Sequence[str]) -> dict[str, list[int]]:
-    """Give the columns of each group of drivers, in the order of `readers.MODALITIES`."""
-    each = [readers.driver(name) or "other" for name in drivers]
-    names = [name for name in (*readers.MODALITIES, "other") if name in each]
-    return {name: [n for n, one in enumerate(each) if one == name] for name in names}
 
 
 def permutation(
@@ -55,7 +49,7 @@ def permutation(
     before = _rmse(model, some.values, some.length, towers.gpp[rows])
     bins = {"anywhere": np.zeros(len(rows), int), "season": towers.of_year[rows] // SEASON}
     made = []
-    for group, columns in groups(model.card.drivers).items():
+    for group, columns in readers.groups(model.card.drivers).items():
         for within, label in bins.items():
             rises = []
             for _ in range(repeats):
@@ -114,7 +108,7 @@ def gradients(
 def by_group(model: Predictor, found: NDArray[np.float32]) -> list[dict[str, Any]]:
     """Give the mean size of the gradients of each group, and the share of the last seven days."""
     made = []
-    for group, columns in groups(model.card.drivers).items():
+    for group, columns in readers.groups(model.card.drivers).items():
         part = found[:, :, columns].sum(axis=2)
         size = float(np.abs(part.sum(axis=1)).mean())
         total = float(np.abs(part).sum())

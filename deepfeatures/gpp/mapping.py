@@ -9,7 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from deepfeatures.gpp import drivers
-from deepfeatures.gpp.predictor import UNIT, Predictor
+from deepfeatures.gpp.card import UNIT
+from deepfeatures.gpp.predictor import Predictor
 from deepfeatures.gpp.towers import HELD, Towers, filled
 
 PIXELS = 4096

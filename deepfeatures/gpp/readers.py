@@ -8,7 +8,7 @@ that is measured or well gap-filled, 0..1), drivers (`DRIVERS`), and what does n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +134,13 @@ def _table(raw: pd.DataFrame, file: Path) -> pd.DataFrame:
 def driver(name: str) -> str | None:
     """Give the group of a column, None if it is no driver."""
     return DRIVERS.get(name.removesuffix("_std"))
+
+
+def groups(drivers: Sequence[str]) -> dict[str, list[int]]:
+    """Give the columns of each group of drivers, in the order of `MODALITIES`."""
+    each = [driver(name) or "other" for name in drivers]
+    names = [name for name in (*MODALITIES, "other") if name in each]
+    return {name: [n for n, one in enumerate(each) if one == name] for name in names}
 
 
 def _site(file: Path) -> str:

@@ -66,6 +66,24 @@ class Towers:
         """``(day,)`` day of the year, 0 on the first of January."""
         return (meteo.day_of_year(self.day.astype("datetime64[D]")) - 1).astype(np.int64)
 
+    def alone(self, site: str) -> Towers:
+        """Give one of the towers.
+
+        Raises
+        ------
+        ValueError
+            If there is no such tower.
+        """
+        if site not in self.sites:
+            raise ValueError(f"there is no tower {site[:40]!r}; there are {', '.join(self.sites)}")
+        number = self.sites.index(site)
+        mine = self.site == number
+        return Towers(
+            (site,), (self.biomes[number],), self.places[[number]], self.drivers,
+            np.zeros(int(mine.sum()), np.int16), self.day[mine], self.values[mine],
+            self.gpp[mine], self.usable[mine], self.drought[mine],
+        )  # fmt: skip
+
     def with_drivers(self, names: Sequence[str]) -> Towers:
         """Give the same towers with some of their drivers."""
         columns = [self.drivers.index(name) for name in names]
@@ -78,6 +96,7 @@ def towers(
     *,
     good: float = GOOD,
     fill: str = "hold",
+    observed: bool = True,
 ) -> Towers:
     """Lay the days of a table out as daily arrays.
 
@@ -93,6 +112,8 @@ def towers(
     fill
         ``hold``: the last value stands in for at most 30 missing days, nothing looks ahead;
         ``linear``: interpolated, as a retrospective study may.
+    observed
+        Whether there must be a day with a usable GPP.
 
     Raises
     ------
@@ -121,7 +142,7 @@ def towers(
         np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts]).astype(np.int16),
         *(np.concatenate([part[n] for part in parts]) for n in range(5)),
     )
-    if not made.usable.any():
+    if observed and not made.usable.any():
         raise ValueError(f"no day has a GPP of quality {good:g} or better")
     return made
 

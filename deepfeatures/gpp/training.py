@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from deepfeatures import compress, fit, runs
 from deepfeatures.gpp import metrics
+from deepfeatures.gpp.batches import Batch, batch
+from deepfeatures.gpp.card import Card
 from deepfeatures.gpp.networks import last, spread_out
-from deepfeatures.gpp.predictor import Card, Predictor
+from deepfeatures.gpp.predictor import Predictor
 from deepfeatures.gpp.splits import Split
 from deepfeatures.gpp.towers import Towers
-from deepfeatures.gpp.windows import Batch, Windows, batch
+from deepfeatures.gpp.windows import Windows
 
 SHORTENED = 0.15
 """Share of the windows that are cut short in training, so that any context can be asked for."""
@@ -174,11 +176,21 @@ def describe(
         training={
             "towers": [towers.sites[n] for n in numbers], "days": int(mine.sum()),
             "years": [int(towers.year[mine].min()), int(towers.year[mine].max())],
-            "held_out": split.name, "seed": recipe.seed,
+            "held_out": split.name, "tested": _tested(towers, split), "seed": recipe.seed,
             "steps": recipe.steps or STEPS[recipe.kind],
         },
     )  # fmt: skip
     return card, inverse
+
+
+def _tested(towers: Towers, split: Split) -> dict[str, list[int]]:
+    """Give the first and the last day (since 1970-01-01) of each tower that were held out."""
+    found = {}
+    for number, name in enumerate(towers.sites):
+        days = towers.day[split.test & (towers.site == number)]
+        if days.size:
+            found[name] = [int(days.min()), int(days.max())]
+    return found
 
 
 def _domain(scaled_days: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
