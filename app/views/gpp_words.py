@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app import style
 from app.reads.gpp import Shown
-from app.views.gpp_plots import FAR, LOWER, UNIT, UPPER
+from app.views.gpp_plots import FAR, LOWER, SEEN, UNIT, UPPER
 from deepfeatures.gpp import live, metrics
 
 SEASON = "Usual season"
