@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from app.fields import Option
 from deepfeatures import catalogue, jobs
-from deepfeatures.gpp import card as cards
-from deepfeatures.gpp import live, shelf
+from deepfeatures.gpp import card, live, shelf
+from deepfeatures.gpp.card import Card
 from deepfeatures.gpp.towers import Towers
 from deepfeatures.settings import Workspace
 
@@ -74,11 +74,26 @@ class Site:
     years: tuple[str, ...]
     source: str
     simulated: bool
-    known: tuple[str, ...]
-    """Models that have all they need here."""
+    cards: dict[str, Card]
+    """Models that have all they need here, and what they say about themselves."""
     lacking: dict[str, str]
     """Model -> the drivers that it needs and the tower lacks."""
     extremes: dict[str, list[tuple[int, int]]]
+
+    def first(self) -> list[str]:
+        """Give the models that are asked at first: those that know the tower, one of each kind."""
+        best: dict[str, str] = {}
+        for name, told in self.cards.items():
+            mine = self.place.site in told.training.get("towers", [])
+            same = bool(told.training.get("simulated")) == self.simulated
+            if mine or same:
+                best.setdefault(told.kind, name)
+        return list(best.values()) or list(self.cards)[:1]
+
+    def alike(self, chosen: Sequence[str]) -> tuple[str, ...]:
+        """Name the models that learned from the same towers as a chosen one, which compare."""
+        towers = [self.cards[name].training.get("towers") for name in chosen if name in self.cards]
+        return tuple(n for n, told in self.cards.items() if told.training.get("towers") in towers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,40 +185,25 @@ def _site(ws: Workspace, place: Place, version: str) -> Site:
     enough = years[counts >= min(60, counts.max())]
     source = ", ".join(sorted({str(one) for one in table.get("source", [])})[:4])
     return Site(
-        place, towers, tuple(str(year) for year in enough), source, source == "simulated", (), {},
+        place, towers, tuple(str(year) for year in enough), source, source == "simulated", {}, {},
         live.extremes(towers),
     )  # fmt: skip
 
 
 def _able(ws: Workspace, towers: Towers) -> dict[str, Any]:
-    known, lacking = [], {}
+    """Divide the models into those that can be asked about a tower and those that can not."""
+    known, lacking = {}, {}
     for name in shelf.models(ws):
         try:
-            absent = cards.lacking(shelf.model(ws, name).card, towers)
+            told = shelf.model(ws, name).card
         except ValueError:
             continue  # a file that is no model is not offered
+        absent = card.lacking(told, towers)
         if absent:
             lacking[name] = ", ".join(absent)
         else:
-            known.append(name)
-    return {"known": tuple(known), "lacking": lacking}
-
-
-def first_models(ws: Workspace, found: Site) -> tuple[str, ...]:
-    """Give the models that are asked at first: those that know the tower, one of each kind."""
-    best: dict[str, str] = {}
-    for name in found.known:
-        card = shelf.model(ws, name).card
-        mine = found.place.site in card.training.get("towers", [])
-        same = bool(card.training.get("simulated")) == found.simulated
-        if (mine or same) and card.kind not in best:
-            best[card.kind] = name
-    return tuple(best.values()) or found.known[:1]
-
-
-def first_year(ws: Workspace, found: Site, models: Sequence[str]) -> str:
-    """Give the last year that has days, which is one that models were held out of."""
-    return found.years[-1] if found.years else ""
+            known[name] = told
+    return {"cards": known, "lacking": lacking}
 
 
 def tell(ws: Workspace, asked: Asked, before: Shown | None = None) -> Shown:
@@ -259,20 +259,6 @@ def importance(ws: Workspace, asked: Asked) -> dict[str, list[dict[str, Any]]]:
 def described(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
     """Give skill on held-out days and costs of models."""
     return live.described({name: shelf.model(ws, name) for name in names})
-
-
-def alike(ws: Workspace, found: Site, chosen: Sequence[str]) -> tuple[str, ...]:
-    """Name the models that learned from the same towers as a chosen one, which compare."""
-    towers = [shelf.model(ws, name).card.training.get("towers") for name in chosen]
-    return tuple(
-        name for name in found.known
-        if name in chosen or shelf.model(ws, name).card.training.get("towers") in towers
-    )  # fmt: skip
-
-
-def card(ws: Workspace, name: str) -> cards.Card:
-    """Give what a model says about itself."""
-    return shelf.model(ws, name).card
 
 
 def map_models(ws: Workspace, cube: str) -> list[str]:

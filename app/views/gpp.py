@@ -175,11 +175,10 @@ class GppView(pn.viewable.Viewer):
     def _opened(self, found: reads.gpp.Site) -> None:
         """Offer the years and models of a site, and ask about the last year."""
         self.site, self.shown = found, None
-        names = reads.gpp.first_models(self.state.ws, found)
-        kept = [name for name in self.models.values if name in found.known]
+        kept = [name for name in self.models.values if name in found.cards]
         self.quiet = True
         self.models.groups = self._groups(found)
-        self.models.values = kept or list(names)
+        self.models.values = kept or found.first()
         years = [*reversed(found.years), ALL]
         same = self.year.value if self.year.value in years else years[0]
         self.year.param.update(options=years, value=same)
@@ -188,8 +187,7 @@ class GppView(pn.viewable.Viewer):
 
     def _groups(self, found: reads.gpp.Site) -> reads.gpp.Groups:
         options: list[tuple[str, str, str, str]] = []
-        for name in found.known:
-            card = reads.gpp.card(self.state.ws, name)
+        for name, card in found.cards.items():
             skill = card.training.get("test", {}).get("r2")
             side = f"R² {skill:.2f}" if skill is not None else ""
             options.append((name, name, card.kind, side))
@@ -239,7 +237,7 @@ class GppView(pn.viewable.Viewer):
         """Say what to do where no model is chosen."""
         if self.site is None or self.models.values:
             return ""
-        if self.site.known:
+        if self.site.cards:
             return "Choose a model."
         some = "; ".join(f"{n} needs {what}" for n, what in list(self.site.lacking.items())[:3])
         return f"No model knows the drivers of this tower ({some}). Train one at the side."
@@ -267,7 +265,7 @@ class GppView(pn.viewable.Viewer):
         self._say(self._hint())
         self._buttons()
         self._judge()
-        self.board.show(reads.gpp.alike(self.state.ws, shown.site, shown.asked.models), color)
+        self.board.show(shown.site.alike(shown.asked.models), color)
 
     def colors(self) -> dict[str, str]:
         """Give the colour of each chosen model, as in the field."""

@@ -230,7 +230,8 @@ def about(view: GppView) -> pn.Column:
     pane = pn.pane.HTML("", stylesheets=[style.CSS], **WIDE)
 
     def draw(*_: Any) -> None:
-        parts = [_card(reads.gpp.card(view.state.ws, name)) for name in view.models.values]
+        known = view.site.cards if view.site else {}
+        parts = [_card(known[name]) for name in view.models.values if name in known]
         pane.object = "".join(parts) or note("Choose a model.")
 
     view.models.param.watch(draw, "values")

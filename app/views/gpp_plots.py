@@ -54,6 +54,7 @@ class Course:
         self.season = ColumnDataSource({"x": [], "y": []}, name="gpp-season")
         self.seen = ColumnDataSource({"x": [], "y": [], "fill": [], "state": []}, name="gpp-seen")
         self.far = ColumnDataSource({"x": [], "y": []}, name="gpp-far")
+        self._before: list[tuple[str, str]] | None = None
         self._draw()
 
     def _draw(self) -> None:
@@ -92,7 +93,7 @@ class Course:
             "state": ["counts as truth" if good else "gap-filled, not scored" for good in usable],
         }  # fmt: skip
         self._fit(0.0, 1e-3)
-        self._before: Any = None
+        self._before = None
 
     def show(self, shown: Shown, color: Mapping[str, str]) -> None:
         """Draw what models tell."""

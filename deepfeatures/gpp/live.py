@@ -133,11 +133,6 @@ def tell(
     return answer
 
 
-def rows_of(towers: Towers, first: int, last: int) -> NDArray[np.int64]:
-    """Give the rows of a tower from one day to another (days since 1970-01-01)."""
-    return np.flatnonzero((towers.day >= first) & (towers.day <= last))
-
-
 def scores(
     towers: Towers, rows: NDArray[np.int64], told: NDArray[np.float32], window: tuple[float, float]
 ) -> metrics.Sums:
