@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 PHONE = "Mozilla/5.0 (Linux; Android 14; Pixel 8) Chrome/130.0 Mobile Safari/537.36"
 SECTIONS = (
-    "Histogram", "Compare", "Places", "Find", "Scenes", "Jobs", "Export", "Share",
+    "Histogram", "Compare", "Places", "Find", "GPP laboratory", "Scenes", "Jobs", "Export", "Share",
 )  # fmt: skip
 """Parts at the side that are folded at first."""
 

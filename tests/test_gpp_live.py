@@ -228,6 +228,9 @@ def test_a_table_is_brought_kept_and_refused(workspace):
     ):
         with pytest.raises(ValueError, match=words):
             shelf.add(workspace, content, name)
+    for name in ("../jobs", "/etc/passwd", "..", "a/b"):
+        with pytest.raises((KeyError, ValueError)):
+            shelf.load(workspace, name)
     kept = sorted(path.name for path in shelf.folder(workspace).iterdir())
     assert kept == ["more.parquet", "my-towers-2.parquet", "my-towers.parquet"]
 

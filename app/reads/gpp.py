@@ -147,7 +147,7 @@ def _sites(ws: Workspace, name: str, version: str) -> dict[str, str]:
     return shelf.sites(ws, name)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _read(ws: Workspace, name: str, version: str) -> Any:
     return shelf.load(ws, name)
 

@@ -115,7 +115,7 @@ def own(view: GppView) -> pn.Column:
     said = pn.pane.HTML(
         note(
             "A file of FLUXNET2015, ICOS or AmeriFlux, or a daily table with date, site, GPP and "
-            "drivers; CSV or Parquet, 12 MB at most."
+            "drivers; CSV or Parquet, 12 MB at most. Everybody who uses this workspace sees it."
         ),
         stylesheets=[style.CSS], **WIDE,
     )  # fmt: skip

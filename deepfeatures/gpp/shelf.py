@@ -16,14 +16,14 @@ from deepfeatures import aoi, cards, catalogue, contract, store
 from deepfeatures.gpp import drivers, readers
 from deepfeatures.gpp.light import Light
 from deepfeatures.gpp.towers import Towers, common, towers
-from deepfeatures.settings import Workspace, checked_name
+from deepfeatures.settings import NAME, Workspace, checked_name
 
 SHIPPED = cards.SHIPPED / "gpp"
 """Folder of the GPP models that come with the package."""
 
 MAX_BYTES = 12_000_000
 """Largest table that is taken from a page."""
-MAX_VALUES = 20_000_000
+MAX_VALUES = 5_000_000
 """Most values of such a table, rows times columns."""
 MAX_TABLES = 50
 """Tables that a workspace keeps at most."""
@@ -82,7 +82,8 @@ def folder(ws: Workspace) -> Path:
 
 def tables(ws: Workspace) -> dict[str, str]:
     """Name the tables of towers: name -> ``file``, or ``cube`` for one with simulated towers."""
-    files = sorted(p.stem for p in folder(ws).glob("*") if p.suffix in SUFFIXES)
+    found = (p.stem for p in folder(ws).glob("*") if p.suffix in SUFFIXES)
+    files = sorted(name for name in found if NAME.fullmatch(name))
     cubes = [name for name in catalogue.names(ws) if _with_towers(ws, name)]
     return dict.fromkeys(cubes, "cube") | dict.fromkeys(files, "file")
 
@@ -130,7 +131,7 @@ def sites(ws: Workspace, name: str) -> dict[str, str]:
 
 
 def _file(ws: Workspace, name: str) -> Path:
-    found = [folder(ws) / f"{name}{suffix}" for suffix in SUFFIXES]
+    found = [folder(ws) / f"{checked_name(name)}{suffix}" for suffix in SUFFIXES]
     there = next((path for path in found if path.is_file()), None)
     if there is None:
         raise KeyError(f"there is no table of towers {name[:80]!r}; bring one, or build the demo")
@@ -236,7 +237,10 @@ def add(ws: Workspace, content: bytes, filename: str) -> str:
     if suffix not in SUFFIXES:
         raise ValueError(f"a table of towers ends with {' or '.join(SUFFIXES)}, not {suffix!r}")
     if len(tables(ws)) >= MAX_TABLES:
-        raise ValueError(f"there are {MAX_TABLES} tables of towers already; remove one")
+        raise ValueError(
+            f"there are {MAX_TABLES} tables of towers already; remove one from "
+            "the folder `towers` of the workspace"
+        )
     _check_values(content, suffix)
     stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in given.stem)
     name = checked_name(_free(ws, stem[:60].strip("-") or "towers"))
