@@ -15,7 +15,7 @@ from app.state import State
 from app.views.find_parts import note
 from app.views.jobs import OPEN, progressed
 from deepfeatures import jobs
-from deepfeatures.gpp import shelf
+from deepfeatures.gpp import readers, shelf
 
 if TYPE_CHECKING:
     from app.views.gpp import GppView
@@ -243,7 +243,8 @@ def _card(card: Any) -> str:
     told = card.training
     towers = ", ".join(told.get("towers", []))
     years = "–".join(str(year) for year in told.get("years", []))
-    drivers = ", ".join(card.drivers)
+    units = readers.UNITS
+    drivers = ", ".join(f"{n} [{units[n]}]" if n in units else n for n in card.drivers)
     origin = "simulated data" if told.get("simulated") else str(told.get("source", ""))
     rows = [
         ("Learned from", f"{towers} ({years}; {origin})"),

@@ -40,6 +40,13 @@ MODALITIES: dict[str, tuple[str, ...]] = {
 DRIVERS = {name: group for group, names in MODALITIES.items() for name in names}
 """Driver -> its group."""
 
+UNITS = {
+    "SW_IN": "W m-2", "SW_IN_POT": "W m-2", "RSO_FAO56": "W m-2", "LW_IN": "W m-2",
+    "NETRAD": "W m-2", "TA": "degC", "TS": "degC", "VPD": "hPa", "P": "mm d-1", "PA": "kPa",
+    "WS": "m s-1",
+}  # fmt: skip
+"""Units of the usual drivers; reflectances, indices and features have none."""
+
 RENAMED = {
     "GPP_NT_VUT_REF": "GPP", "GPP_DT_VUT_REF": "GPP_DT", "NEE_VUT_REF_QC": "GPP_QC",
     "TA_F": "TA", "SW_IN_F": "SW_IN", "VPD_F": "VPD", "P_F": "P", "PA_F": "PA", "WS_F": "WS",
