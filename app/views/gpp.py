@@ -265,6 +265,7 @@ class GppView(pn.viewable.Viewer):
         self._say(self._hint())
         self._buttons()
         self._judge()
+        self.details.show(shown, self.window, color)
         self.board.show(shown.site.alike(shown.asked.models), color)
 
     def colors(self) -> dict[str, str]:
@@ -281,13 +282,12 @@ class GppView(pn.viewable.Viewer):
         self.window = (self.x_range.start / DAY, self.x_range.end / DAY)
         if self.shown is not None:
             self._judge()
+            self.details.zoomed(self.window)
 
     def _judge(self) -> None:
         """Score the days in view."""
         assert self.shown is not None
-        color = self.colors()
-        self.scores.object = words.table(self.shown, self.window, color)
-        self.details.show(self.shown, self.window, color)
+        self.scores.object = words.table(self.shown, self.window, self.colors())
 
     def _importance(self, shown: Shown, then: Any) -> None:
         work.run(reads.gpp.importance, self.state.ws, shown.asked, then=then, failed=self._say)

@@ -150,8 +150,7 @@ class Details:
         if self.apart is not None:
             lines = {"all": live.disagreement(told)} if len(told) > 1 else {}
             self.apart.show(shown.days, lines, {"all": style.PRIMARY})
-        if self.scatter is not None:
-            self.scatter.show(shown, words.inside(shown, window), color)
+        self.zoomed(window)
         key = (shown.asked.period, shown.asked.models)
         if self.bars is not None and key != self.asked:
             self.asked = key
@@ -161,3 +160,12 @@ class Details:
                     self.bars.show(found, color)
 
             self.ask(shown, then)
+
+    def zoomed(self, window: tuple[float, float]) -> None:
+        """Draw what depends on the days in view."""
+        if self.last is None:
+            return
+        shown, _, color = self.last
+        self.last = shown, window, color
+        if self.scatter is not None:
+            self.scatter.show(shown, words.inside(shown, window), color)
