@@ -172,7 +172,9 @@ def test_a_gap_filled_day_is_neither_learned_nor_scored(four):
     split = splits.by_year(four)[0]
     assert whole["trees"]["days"] == (split.test & four.usable).sum()
     assert whole["trees"]["r2"] > whole["climatology"]["r2"] > 0.5
-    assert max(np.nanmax(told) for told in found.told.values()) < 50
+    for told in found.told.values():
+        np.testing.assert_array_equal(np.isfinite(told), split.test)  # told, but never scored
+        assert np.nanmax(told) < 50
     for days in cycle.subsets(four, split.test & four.usable, split.known).values():
         assert not (days & ~four.usable).any()
 
@@ -241,6 +243,21 @@ def test_paired_tests_and_summaries(four):
     assert len(evaluation.median_site(rows)) == 2
     with pytest.raises(ValueError, match="no model"):
         evaluation.predict(four, "year", ["magic"])
+
+
+def test_models_are_tested_beside_the_best_one(four):
+    found = evaluation.predict(four, "site", list(baselines.BASELINES))
+    tests = {test["model"]: test for test in evaluation.beside_best(found)}
+    (best,) = set(baselines.BASELINES) - set(tests)
+    assert {test["best"] for test in tests.values()} == {best}
+    for name, test in tests.items():
+        alone = evaluation.paired(found, name, best)
+        assert test["difference"] == alone["difference"]
+        assert alone["p"] <= test["p"] <= min(1.0, 2 * alone["p"] + 1e-12)
+    assert min(t["p"] for t in tests.values()) == pytest.approx(
+        min(1.0, 2 * min(evaluation.paired(found, name, best)["p"] for name in tests))
+    )
+    assert evaluation.beside_best(evaluation.predict(four, "year", ["climatology"])) == []
 
 
 def test_the_two_tails_are_extremes_against_the_season(four):

@@ -172,6 +172,8 @@ def recipe(args: argparse.Namespace) -> Recipe:
 
 def evaluate(args: argparse.Namespace, ws: Workspace) -> Answer:
     """Judge models on the towers of a file."""
+    import pandas as pd
+
     from deepfeatures.gpp import evaluation
 
     told = _predicted(args)
@@ -179,9 +181,14 @@ def evaluate(args: argparse.Namespace, ws: Workspace) -> Answer:
     if not rows:
         raise ValueError("; ".join(told.skipped.values()) or "no day was tested")
     lines = [_said(evaluation.summary(rows))]
+    tests = evaluation.beside_best(told)
+    if tests:
+        lines += ["RMSE of each tower and year beside the best model (Wilcoxon, Holm):"]
+        lines += [_said(pd.DataFrame(tests))]
     lines += [f"{name} was left out: {why}" for name, why in told.skipped.items()]
     if args.out:
         lines.append(_written(rows, Path(args.out)))
+        _kept(tests, Path(args.out) / "paired.csv")
     return rows, "\n".join(lines)
 
 
@@ -206,7 +213,7 @@ def _written(rows: list[dict[str, Any]], folder: Path) -> str:
     _kept(rows, folder / "scores.csv")
     evaluation.summary(rows).to_csv(folder / "summary.csv", index=False)
     figures.scores(rows, folder / "scores")
-    return f"wrote scores.csv, summary.csv, scores.png and scores.svg into {folder}"
+    return f"wrote scores.csv, summary.csv, paired.csv, scores.png and scores.svg into {folder}"
 
 
 def gathered(args: argparse.Namespace, ws: Workspace) -> Answer:

@@ -110,7 +110,7 @@ def predict(
 def _fit(found: Predictions, model: str, seed: int, split: Split, recipe: training.Recipe) -> None:
     """Add what a model tells of the tested days of one division."""
     towers, key = found.towers, (model, seed)
-    rows = np.flatnonzero(split.test & towers.usable)
+    rows = np.flatnonzero(split.test)  # those that are not usable are told too, never scored
     start = time.perf_counter()
     if model in NETWORKS:
         own = replace(recipe, kind=model, seed=seed)
@@ -197,3 +197,24 @@ def paired(found: Predictions, one: str, other: str) -> dict[str, float]:
     off = rmse[0] - rmse[1]
     p = float(stats.wilcoxon(off).pvalue) if len(off) > 5 and np.any(off) else math.nan
     return {"pairs": len(off), "difference": float(off.mean()), "p": p}
+
+
+def beside_best(found: Predictions) -> list[dict[str, Any]]:
+    """Test the model with the smallest pooled RMSE against each other one, see `paired`.
+
+    Returns
+    -------
+    list of dict
+        ``model, best, pairs, difference`` (mean RMSE of the model minus that of the best), ``p``
+        corrected for the number of tests by Holm's method (1979); nothing for one model.
+    """
+    full = [row for row in rows(found) if row["site"] == POOLED and row["subset"] == "full"]
+    means = pd.DataFrame(full).groupby("model")["rmse"].mean().sort_values()
+    best, *others = (str(name) for name in means.index)
+    tests = [{"model": name, "best": best} | paired(found, name, best) for name in others]
+    p = np.array([test["p"] for test in tests])
+    order = np.argsort(p)
+    held = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    for at, value in zip(order, held, strict=True):
+        tests[at]["p"] = float(value)
+    return tests

@@ -42,7 +42,7 @@ def scores(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def course(found: Predictions, path: Path, *, site: str, year: int) -> None:
-    """Draw a year of a tower: what was observed, what models told, the usual year, the lower tail.
+    """Draw a year of a tower: observed, gap-filled, told by models, the usual year, the lower tail.
 
     Raises
     ------
@@ -68,8 +68,10 @@ def course(found: Predictions, path: Path, *, site: str, year: int) -> None:
     for day in days[low]:
         axes.axvspan(day, day + np.timedelta64(1, "D"), color="#f0e442", alpha=0.5, lw=0)
     axes.plot(days, truth, "k.", ms=3, label="observed")
+    axes.plot(days, np.where(towers.usable, np.nan, towers.gpp)[mine], ".", ms=3, mfc="none",
+              mec="#777777", mew=0.5, label="gap-filled")  # fmt: skip
     usual = cycle.reference(towers, found.known)[mine]
-    axes.plot(days, usual, color="#999999", lw=2, label="usual year")
+    axes.plot(days, usual, color="#999999", lw=2, label="usual year", zorder=1)
     for name, values in told.items():
         if name != "climatology":
             axes.plot(days, values, lw=1, color=COLOURS[name], label=name)
