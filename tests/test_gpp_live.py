@@ -23,7 +23,7 @@ from deepfeatures.gpp import live, metrics, shelf, tasks
 from deepfeatures.gpp.card import KINDS, Card
 from deepfeatures.gpp.light import Light
 from deepfeatures.gpp.predictor import Predictor
-from deepfeatures.gpp.towers import towers
+from deepfeatures.gpp.towers import Towers, towers
 from deepfeatures.gpp.training import Recipe
 from deepfeatures.settings import Workspace, workspace
 
@@ -197,13 +197,29 @@ def test_a_driver_that_was_marked_may_be_missing(two):
     assert (marked[:, 3] == 1).all()
 
 
-def test_what_a_model_saw_of_a_tower_is_said(workspace):
+def test_what_a_model_saw_of_a_tower_is_said(workspace, monkeypatch):
     model = shelf.model(workspace, "forest-gru")
     first, last = model.card.training["tested"]["SE-Htm"]
-    assert live.seen(model, "SE-Htm", first, last) == "held out"
-    assert live.seen(model, "SE-Htm", first - 800, first - 500) == "learned"
-    assert live.seen(model, "SE-Htm", first - 10, last) == "partly learned"
-    assert live.seen(model, "XX-Yyy", first, last) == "other tower"
+    tower = towers(made(sites=1, years=8)).alone("XX-000")
+    named = replace(tower, sites=("SE-Htm",))
+    means = named.means(0)
+    assert means == {
+        year: pytest.approx(named.gpp[named.usable & (named.year == int(year))].mean(), abs=1e-4)
+        for year in means
+    }
+
+    def seen(known: dict[str, float], first: int, last: int, tower: Towers = named) -> str:
+        training = model.card.training | {"means": {"SE-Htm": known}}
+        monkeypatch.setattr(model, "card", replace(model.card, training=training))
+        return live.seen(model, tower, first, last)
+
+    for known in (means, {"1990": 1.0}, {}):
+        assert seen(known, first, last) == "held out"
+        assert seen(known, first - 800, first - 500) == "learned"
+        assert seen(known, first - 10, last) == "partly learned"
+    other = means | {max(means): 1.1 * means[max(means)]}
+    assert seen(other, first, last) == "other data"
+    assert seen(means, first, last, tower) == "other tower"
 
 
 def test_a_table_is_brought_kept_and_refused(workspace):

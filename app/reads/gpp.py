@@ -226,7 +226,7 @@ def tell(ws: Workspace, asked: Asked, before: Shown | None = None) -> Shown:
     first, last = int(towers.day[rows[0]]), int(towers.day[rows[-1]])
     return Shown(
         asked, found, rows, answer, season,
-        {name: live.seen(one, asked.place.site, first, last) for name, one in models.items()},
+        {name: live.seen(one, towers, first, last) for name, one in models.items()},
         {name: one.card.window for name, one in models.items()},
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ TRAINED = {
     "learned": "learned from these days",
     "partly learned": "learned from some of these days",
     "other tower": "never saw this place",
+    "other data": "learned from other data of this name",
 }
 """What `live.seen` says, for people."""
 

@@ -259,9 +259,11 @@ def painted(args: argparse.Namespace, ws: Workspace) -> Answer:
     text = f"wrote the GPP of {len(days)} days to {path}"
     if "truth_gpp" in cube:
         stamps = cube["time"].to_numpy().astype("datetime64[D]")
-        both = [n for n, day in enumerate(days) if day in stamps]
-        truth = cube["truth_gpp"].isel(time=np.flatnonzero(np.isin(stamps, days)))
-        told = made["gpp"].to_numpy()[sorted(both, key=lambda n: days[n])]
+        both = [day for day in days if day in stamps]
+        if not both:
+            return found, f"{text}; the simulated truth is known on dates of {args.name} only"
+        truth = cube["truth_gpp"].isel(time=[int(np.argmax(stamps == day)) for day in both])
+        told = made["gpp"].sel(time=both).to_numpy()
         found["truth"] = metrics.sums(truth.to_numpy().ravel(), told.ravel()).scores()
         text += f"; against the simulated truth: {found['truth']}"
     return found, text

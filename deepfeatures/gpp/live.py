@@ -286,17 +286,36 @@ def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.nan_to_num(scaled, nan=0.0)
 
 
-def seen(model: Light, site: str, first: int, last: int) -> str:
+SAME = 0.01
+"""Share by which yearly means of GPP may differ if two tables hold the same observations."""
+
+
+def seen(model: Light, towers: Towers, first: int, last: int) -> str:
     """Say whether a model may have learned from these days of a tower.
+
+    Parameters
+    ----------
+    model
+        The model; its card tells the towers, days and yearly means of its training.
+    towers
+        One tower.
+    first, last
+        Days since 1970-01-01.
 
     Returns
     -------
     str
-        ``held out``, ``learned``, ``partly learned`` or ``other tower``.
+        ``held out``, ``learned``, ``partly learned``, ``other tower``, or ``other data`` where it
+        learned from a tower of this name whose observations were others.
     """
-    training = model.card.training
+    training, site = model.card.training, towers.sites[0]
     if site not in training.get("towers", []):
         return "other tower"
+    known, here = training.get("means", {}).get(site, {}), towers.means(0)
+    if any(
+        abs(here[year] - known[year]) > SAME * abs(known[year]) for year in here if year in known
+    ):
+        return "other data"
     tested = training.get("tested", {}).get(site)
     if tested is None or last < tested[0]:
         return "learned"

@@ -66,6 +66,17 @@ class Towers:
         """``(day,)`` day of the year, 0 on the first of January."""
         return (meteo.day_of_year(self.day.astype("datetime64[D]")) - 1).astype(np.int64)
 
+    def means(self, number: int, days: NDArray[np.bool_] | None = None) -> dict[str, float]:
+        """Give the mean observed GPP of each year of a tower, of its usable days or some of them.
+
+        It tells whether two tables hold the same observations.
+        """
+        mine = self.usable & (self.site == number)
+        if days is not None:
+            mine &= days
+        year, gpp = self.year[mine], self.gpp[mine].astype(np.float64)
+        return {str(y): round(float(gpp[year == y].mean()), 4) for y in np.unique(year)}
+
     def alone(self, site: str) -> Towers:
         """Give one of the towers.
 

@@ -178,6 +178,7 @@ def describe(
             "years": [int(towers.year[mine].min()), int(towers.year[mine].max())],
             "held_out": split.name, "tested": _tested(towers, split), "seed": recipe.seed,
             "steps": recipe.steps or STEPS[recipe.kind],
+            "means": {towers.sites[n]: towers.means(n, split.known) for n in numbers},
         },
     )  # fmt: skip
     return card, inverse
