@@ -87,6 +87,7 @@ class Details:
         self.apart: Lines | None = None
         self.scatter: Scatter | None = None
         self.bars: Bars | None = None
+        self.groups = html()
         self.last: tuple[Shown, tuple[float, float], Mapping[str, str]] | None = None
         self.asked: Any = None
 
@@ -106,34 +107,37 @@ class Details:
             sizing_mode="stretch_width",
         )
 
-    def _made(self, figure: Any, text: str) -> pn.Column:
+    def _made(self, figure: Any, words: pn.pane.HTML) -> pn.Column:
         self._again()
-        return pn.Column(
-            pn.pane.Bokeh(plain(figure), height=figure.height, **WIDE), html(note(text)), **WIDE
-        )
+        return pn.Column(pn.pane.Bokeh(plain(figure), height=figure.height, **WIDE), words, **WIDE)
 
     def _residuals(self) -> pn.Column:
         self.residuals = Lines(self.x_range, "gpp-residuals", f"Residual [{UNIT}]")
         return self._made(
             self.residuals.figure,
-            "Predicted minus observed, on days whose observation counts as truth.",
+            html(note("Predicted minus observed, on days whose observation counts as truth.")),
         )
 
     def _apart(self) -> pn.Column:
         self.apart = Lines(self.x_range, "gpp-apart", f"Spread [{UNIT}]")
         return self._made(
             self.apart.figure,
-            "Largest minus smallest prediction of the chosen models on each day, with the drivers "
-            "as the sliders say.",
+            html(
+                note(
+                    "Largest minus smallest prediction of the chosen models on each day, with the "
+                    "drivers as the sliders say."
+                )
+            ),
         )
 
     def _scatter(self) -> pn.Column:
         self.scatter = Scatter()
-        return self._made(self.scatter.figure, "The observed days in view; dashed: no error.")
+        words = "The observed days in view; dashed: no error."
+        return self._made(self.scatter.figure, html(note(words)))
 
     def _bars(self) -> pn.Column:
         self.bars = Bars()
-        return self._made(self.bars.figure, GROUPS)
+        return self._made(self.bars.figure, self.groups)
 
     def _again(self) -> None:
         if self.last is not None:
@@ -154,10 +158,12 @@ class Details:
         key = (shown.asked.period, shown.asked.models)
         if self.bars is not None and key != self.asked:
             self.asked = key
+            self.groups.object = note("Asking the models with drivers of other days.")
 
             def then(found: dict[str, list[dict[str, Any]]]) -> None:
                 if key == self.asked and self.bars is not None:
                     self.bars.show(found, color)
+                    self.groups.object = note(GROUPS)
 
             self.ask(shown, then)
 
