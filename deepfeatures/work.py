@@ -6,9 +6,10 @@ come back. What is done is in the journal of the store, so that any of them may 
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -18,12 +19,15 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import dask
 import xarray as xr
 
 from deepfeatures import store
 from deepfeatures.tiles import Tile
+
+Result = TypeVar("Result")
 
 Make = Callable[[Tile], tuple[xr.Dataset, str | Callable[[], str]]]
 """Makes a tile in memory, with a short report, or a function that gives it when all is written;
@@ -91,6 +95,23 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
     with client:
         # a tile is never made twice, so its result need not be known by its inputs
         yield client.get_executor(pure=False)
+
+
+def each(
+    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], executor: Executor | None
+) -> Iterator[Result]:
+    """Give what a function makes of each tuple of arguments, in their order.
+
+    Parameters
+    ----------
+    function, calls
+        What is called, and with what; both picklable for processes and clusters.
+    executor
+        Who calls; None for the caller, one after the other.
+    """
+    if executor is None or not calls:
+        return itertools.starmap(function, calls)
+    return executor.map(function, *zip(*calls, strict=True))
 
 
 def fill(

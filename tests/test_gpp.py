@@ -12,7 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfeatures.gpp import baselines, cycle, evaluation, metrics, networks, readers, splits
+from deepfeatures import work
+from deepfeatures.gpp import (
+    baselines,
+    cycle,
+    evaluation,
+    importance,
+    metrics,
+    networks,
+    readers,
+    splits,
+)
 from deepfeatures.gpp.batches import batch
 from deepfeatures.gpp.predictor import Predictor
 from deepfeatures.gpp.towers import filled, towers
@@ -220,7 +230,7 @@ def test_a_model_goes_to_a_file_and_back(four, trained, tmp_path):
     with pytest.raises(ValueError, match="no GPP model"):
         Predictor.load(tmp_path / "bad.safetensors")
     with pytest.raises(ValueError, match="needs TA"):
-        again(four.with_drivers(["SW_IN"]))
+        again(replace(four, drivers=("SW_IN",), values=four.values[:, :1]))
 
 
 def test_leaving_a_tower_out_lets_no_model_see_it(four):
@@ -243,6 +253,21 @@ def test_paired_tests_and_summaries(four):
     assert len(evaluation.median_site(rows)) == 2
     with pytest.raises(ValueError, match="no model"):
         evaluation.predict(four, "year", ["magic"])
+
+
+def test_processes_give_what_the_caller_alone_gives(four):
+    plan, kinds = Recipe(window=5, steps=20), ["gru", "climatology", "rnn"]
+    alone = evaluation.predict(four, "year", kinds, seeds=2, recipe=plan)
+    rows = importance.context(four, ["gru"], [2, 3], plan)
+    before = torch.get_num_threads()
+    with work.workers(2, processes=True) as executor:
+        beside = evaluation.predict(four, "year", kinds, seeds=2, recipe=plan, executor=executor)
+        assert importance.context(four, ["gru"], [2, 3], plan, executor=executor) == rows
+    assert torch.get_num_threads() == before
+    assert [row["window"] for row in rows] == [2, 3]
+    assert beside.told.keys() == alone.told.keys()
+    for key, told in alone.told.items():
+        np.testing.assert_array_equal(beside.told[key], told)
 
 
 def test_models_are_tested_beside_the_best_one(four):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +145,10 @@ def _judged(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--seeds", type=arguments.positive, default=1, metavar="N", help="trainings of each (1)"
     )
+    command.add_argument(
+        "--workers", type=arguments.positive, default=min(os.cpu_count() or 1, 4), metavar="N",
+        help="trainings at a time, each a process of its own (one per core, 4 at most)",
+    )  # fmt: skip
     _network(command)
 
 
@@ -195,11 +202,23 @@ def evaluate(args: argparse.Namespace, ws: Workspace) -> Answer:
 def _predicted(args: argparse.Namespace) -> Predictions:
     from deepfeatures.gpp import evaluation
 
-    with progress.shown("evaluate", unit="fit") as report:
+    with progress.shown("evaluate", unit="fit") as report, _side_by_side(args) as executor:
         return evaluation.predict(
             opened(args), args.split, args.models, seeds=args.seeds, recipe=recipe(args),
-            only=getattr(args, "only", None), progress=report,
+            only=getattr(args, "only", None), executor=executor, progress=report,
         )  # fmt: skip
+
+
+def _side_by_side(args: argparse.Namespace) -> AbstractContextManager[Executor | None]:
+    """Give processes for trainings; none where at most one network is trained."""
+    from deepfeatures import work
+
+    kinds = sum(name in NETWORKS for name in args.models)
+    several = kinds > 1 or (kinds and (args.seeds > 1 or args.split != "year"))
+    longer = kinds and getattr(args, "figure", "") == "context"
+    if args.workers > 1 and (several or longer):
+        return work.workers(args.workers, processes=True)
+    return nullcontext()
 
 
 def _said(table: Any) -> str:
@@ -304,10 +323,11 @@ def _context(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     kinds = [name for name in args.models if name in NETWORKS]
     if not kinds:
         raise ValueError(f"only networks look at days; choose --models from {', '.join(NETWORKS)}")
-    with progress.shown("context", unit="training") as report:
+    with progress.shown("context", unit="training") as report, _side_by_side(args) as executor:
         rows = importance.context(
-            opened(args), kinds, windows, recipe(args), seeds=args.seeds, progress=report
-        )
+            opened(args), kinds, windows, recipe(args), seeds=args.seeds, executor=executor,
+            progress=report,
+        )  # fmt: skip
     figures.context(rows, folder / "context")
     return _kept(rows, folder / "context.csv")
 
@@ -318,9 +338,9 @@ def _importance(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     kinds = [name for name in args.models if name in NETWORKS]
     if not kinds:
         raise ValueError(f"only networks are asked; choose --models from {', '.join(NETWORKS)}")
-    with progress.shown("importance", unit="training") as report:
+    with progress.shown("importance", unit="training") as report, _side_by_side(args) as executor:
         rows = importance.compare(
-            opened(args), kinds, recipe(args), seeds=args.seeds, progress=report
+            opened(args), kinds, recipe(args), seeds=args.seeds, executor=executor, progress=report
         )
     figures.importance(rows, folder / "importance")
     return _kept(rows, folder / "importance.csv")

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from deepfeatures import work
 from deepfeatures.gpp import baselines, cycle, metrics, training
 from deepfeatures.gpp.networks import NETWORKS
 from deepfeatures.gpp.splits import SPLITS, Split
@@ -54,6 +56,7 @@ def predict(
     seeds: int = 1,
     recipe: training.Recipe | None = None,
     only: Sequence[str] | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Fit models on each division of a split and tell its tested days.
@@ -72,6 +75,9 @@ def predict(
         Window, steps and size of the networks.
     only
         Names of the divisions wanted (the towers held out); all by default.
+    executor
+        Who fits, several at a time (`deepfeatures.work.workers` with processes); None for the
+        caller. The result is the same.
     progress
         Called with (fits done, fits).
 
@@ -100,17 +106,33 @@ def predict(
         for model, one in itertools.product(models, divisions)
         for seed in range(seeds if model in (*NETWORKS, "trees") else 1)
     ]
-    for number, (model, seed, one) in enumerate(fits, 1):
-        _fit(found, model, seed, one, plain)
+    calls = [(towers, plain, *fit) for fit in fits]
+    made = work.each(_fitted, calls, executor)
+    for number, ((model, seed, one), (told, seconds, why)) in enumerate(
+        zip(fits, made, strict=True), 1
+    ):
+        if why:
+            found.skipped[model] = why
+        else:
+            whole = found.told.setdefault(
+                (model, seed), np.full(len(towers.day), np.nan, np.float32)
+            )
+            whole[one.test] = told
+            found.seconds[model, seed] = found.seconds.get((model, seed), 0.0) + seconds
         if progress:
             progress(number, len(fits))
     return found
 
 
-def _fit(found: Predictions, model: str, seed: int, split: Split, recipe: training.Recipe) -> None:
-    """Add what a model tells of the tested days of one division."""
-    towers, key = found.towers, (model, seed)
-    rows = np.flatnonzero(split.test)  # those that are not usable are told too, never scored
+@training.one_thread()
+def _fitted(
+    towers: Towers, recipe: training.Recipe, model: str, seed: int, split: Split
+) -> tuple[NDArray[np.float32], float, str]:
+    """Give what a model tells of the tested days of one division, the seconds, or why it can not.
+
+    Days that are not usable are told too, never scored.
+    """
+    rows = np.flatnonzero(split.test)
     start = time.perf_counter()
     if model in NETWORKS:
         own = replace(recipe, kind=model, seed=seed)
@@ -120,11 +142,8 @@ def _fit(found: Predictions, model: str, seed: int, split: Split, recipe: traini
             fitted = baselines.BASELINES[model]
             told = fitted(towers, split, rows, seed=seed, window=recipe.window)
         except ValueError as error:
-            found.skipped[model] = str(error)
-            return
-    whole = found.told.setdefault(key, np.full(len(towers.day), np.nan, np.float32))
-    whole[rows] = told
-    found.seconds[key] = found.seconds.get(key, 0.0) + time.perf_counter() - start
+            return np.zeros(0, np.float32), 0.0, str(error)
+    return told, time.perf_counter() - start, ""
 
 
 def rows(found: Predictions) -> list[dict[str, Any]]:

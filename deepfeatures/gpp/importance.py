@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepfeatures import work
 from deepfeatures.gpp import cycle, metrics, readers, splits, training
 from deepfeatures.gpp.batches import batch
 from deepfeatures.gpp.networks import last
@@ -124,6 +126,7 @@ def compare(
     *,
     seeds: int = 1,
     most: int = 4000,
+    executor: Executor | None = None,
     progress: Any = None,
 ) -> list[dict[str, Any]]:
     """Train networks in the split by year and ask each what it rests on, on its tested days.
@@ -134,21 +137,28 @@ def compare(
         What `permutation` and `by_group` give, with ``model`` and ``seed``; at most `most` days
         are asked, evenly spaced.
     """
-    split = splits.by_year(towers)[0]
-    rows = np.flatnonzero(split.test & towers.usable)
-    rows = rows[:: max(1, -(-len(rows) // most))]
-    plans = [(kind, seed) for kind in kinds for seed in range(seeds)]
-    made = []
-    for number, (kind, seed) in enumerate(plans, 1):
-        model = training.train(towers, split, replace(recipe, kind=kind, seed=seed))
-        slopes = {one["group"]: one for one in by_group(model, gradients(model, towers, rows[::4]))}
-        made += [
-            {"model": kind, "seed": seed} | one | slopes[one["group"]]
-            for one in permutation(model, towers, rows, seed=seed)
-        ]
+    plans = [replace(recipe, kind=kind, seed=seed) for kind in kinds for seed in range(seeds)]
+    calls = [(towers, plan, most) for plan in plans]
+    made: list[dict[str, Any]] = []
+    for number, found in enumerate(work.each(_asked, calls, executor), 1):
+        made += found
         if progress:
             progress(number, len(plans))
     return made
+
+
+@training.one_thread()
+def _asked(towers: Towers, recipe: training.Recipe, most: int) -> list[dict[str, Any]]:
+    """Train one network and give what it rests on."""
+    split = splits.by_year(towers)[0]
+    rows = np.flatnonzero(split.test & towers.usable)
+    rows = rows[:: max(1, -(-len(rows) // most))]
+    model = training.train(towers, split, recipe)
+    slopes = {one["group"]: one for one in by_group(model, gradients(model, towers, rows[::4]))}
+    return [
+        {"model": recipe.kind, "seed": recipe.seed} | one | slopes[one["group"]]
+        for one in permutation(model, towers, rows, seed=recipe.seed)
+    ]
 
 
 def context(
@@ -158,6 +168,7 @@ def context(
     recipe: training.Recipe,
     *,
     seeds: int = 1,
+    executor: Executor | None = None,
     progress: Any = None,
 ) -> list[dict[str, Any]]:
     """Train networks anew with windows of several lengths, in the split by year.
@@ -168,23 +179,34 @@ def context(
         ``model, window, seed, r2, rmse, lower_rmse, multiply_adds`` (of one day told),
         ``parameters``.
     """
+    plans = [
+        replace(recipe, kind=kind, window=length, seed=seed)
+        for length in sorted(lengths, reverse=True)  # the longest take the most time
+        for kind in kinds
+        for seed in range(seeds)
+    ]
+    made = []
+    calls = [(towers, plan) for plan in plans]
+    for number, found in enumerate(work.each(_looked, calls, executor), 1):
+        made.append(found)
+        if progress:
+            progress(number, len(plans))
+    return sorted(made, key=lambda row: (kinds.index(row["model"]), row["window"], row["seed"]))
+
+
+@training.one_thread()
+def _looked(towers: Towers, recipe: training.Recipe) -> dict[str, Any]:
+    """Train one network and give its skill and cost."""
     split = splits.by_year(towers)[0]
     tested = split.test & towers.usable
     rows = np.flatnonzero(tested)
     lower = cycle.subsets(towers, tested, split.known)["lower"][rows]
-    plans = [(k, n, s) for k in kinds for n in lengths for s in range(seeds)]
-    made = []
-    for number, (kind, length, seed) in enumerate(plans, 1):
-        plan = replace(recipe, kind=kind, window=length, seed=seed)
-        model = training.train(towers, split, plan)
-        told = model(towers, rows).mean
-        scores = metrics.sums(towers.gpp[rows], told)
-        tail = metrics.sums(towers.gpp[rows][lower], told[lower])
-        made.append(
-            {"model": kind, "window": length, "seed": seed, "r2": scores.r2, "rmse": scores.rmse,
-             "lower_rmse": tail.rmse, "multiply_adds": model.multiply_adds(length),
-             "parameters": model.parameters}
-        )  # fmt: skip
-        if progress:
-            progress(number, len(plans))
-    return made
+    model = training.train(towers, split, recipe)
+    told = model(towers, rows).mean
+    scores = metrics.sums(towers.gpp[rows], told)
+    tail = metrics.sums(towers.gpp[rows][lower], told[lower])
+    return {
+        "model": recipe.kind, "window": recipe.window, "seed": recipe.seed, "r2": scores.r2,
+        "rmse": scores.rmse, "lower_rmse": tail.rmse,
+        "multiply_adds": model.multiply_adds(recipe.window), "parameters": model.parameters,
+    }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -94,11 +94,6 @@ class Towers:
             np.zeros(int(mine.sum()), np.int16), self.day[mine], self.values[mine],
             self.gpp[mine], self.usable[mine], self.drought[mine],
         )  # fmt: skip
-
-    def with_drivers(self, names: Sequence[str]) -> Towers:
-        """Give the same towers with some of their drivers."""
-        columns = [self.drivers.index(name) for name in names]
-        return replace(self, drivers=tuple(names), values=self.values[:, columns])
 
 
 def towers(

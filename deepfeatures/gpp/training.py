@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +50,22 @@ class Recipe:
     """Options of the network."""
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, and then as before; also a decorator, ``@one_thread()``.
+
+    The products are small: a second thread makes a training 1.2 times as fast on idle cores, and
+    twenty times as slow where another process keeps one of them busy, because both wait for each
+    other after each product.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train(
     towers: Towers,
     split: Split,
@@ -80,6 +97,7 @@ def train(
     return Predictor(trained, predictor.module, inverse)
 
 
+@one_thread()
 def adapt(
     predictor: Predictor,
     towers: Towers,
