@@ -106,6 +106,7 @@ def predict(
         for model, one in itertools.product(models, divisions)
         for seed in range(seeds if model in (*NETWORKS, "trees") else 1)
     ]
+    fits.sort(key=lambda fit: fit[0] != "gpt")  # the longest first, so that none waits at the end
     calls = [(towers, plain, *fit) for fit in fits]
     made = work.each(_fitted, calls, executor)
     for number, ((model, seed, one), (told, seconds, why)) in enumerate(
@@ -121,7 +122,8 @@ def predict(
             found.seconds[model, seed] = found.seconds.get((model, seed), 0.0) + seconds
         if progress:
             progress(number, len(fits))
-    return found
+    order = sorted(found.told, key=lambda key: (models.index(key[0]), key[1]))
+    return replace(found, told={key: found.told[key] for key in order})
 
 
 @training.one_thread()
