@@ -428,6 +428,20 @@ def test_a_cube_gives_drivers_and_a_map_that_looks_back_only(demo_home, tmp_path
     assert (alone["F01_std"] == 0).all()
     assert {"SW_IN", "TA", "VPD", "F06", "F06_std"} <= set(table.columns)
 
+    indices = catalogue.open(ws, "demo", "si").sel(index=["NDVI", "CIRE"])
+    alone = drivers.around(indices, place["lon"], place["lat"], radius=4.0)
+    pixel = indices.sel(**tower, method="nearest").load()
+    seen = pixel["si"].sel(index="CIRE")[pixel["valid"].to_numpy() == 1]
+    np.testing.assert_allclose(alone["CIRE"], seen, rtol=1e-5)
+    asked = ["gpp", "towers", "demo", "--home", str(demo_home), "--out", str(tmp_path / "i.csv")]
+    assert main([*asked, "--around", "demo", "--index", "NDVI,CIRE"]) == 0
+    brought = towers(readers.read(tmp_path / "i.csv"), ["SW_IN", "NDVI", "CIRE_std"])
+    assert np.isfinite(brought.values).mean() > 0.9
+    assert readers.groups(["SW_IN", "NDVI", "CIRE_std"]) == {"radiation": [0], "optics": [1, 2]}
+    assert main([*asked, "--index", "NDVI"]) == 1
+    assert main([*asked, "--around", "demo", "--index", "NDVI,Magic"]) == 1
+    assert "has no index Magic" in capsys.readouterr().err
+
     names = "SW_IN,TA,F01,F02"
     table.to_csv(tmp_path / "t.csv", index=False)
     some = towers(readers.read(tmp_path / "t.csv"), names.split(","))

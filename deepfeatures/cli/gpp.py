@@ -46,6 +46,10 @@ def add(sub: argparse._SubParsersAction, common: argparse.ArgumentParser) -> Non
         "--around", type=arguments.name, metavar="CUBE",
         help="cube of features or bands whose pixels around each tower go in",
     )  # fmt: skip
+    gather.add_argument(
+        "--index", type=arguments.listed, metavar="A,B",
+        help="spectral indices of the pixels instead, of a cube of bands",
+    )  # fmt: skip
     gather.add_argument("--towers", metavar="FILE", help="table of towers (those of the cube)")
     gather.add_argument(
         "--radius", type=float, default=25.0, metavar="METRES", help="around a tower (25)"
@@ -241,7 +245,16 @@ def gathered(args: argparse.Namespace, ws: Workspace) -> Answer:
     from deepfeatures.gpp import drivers, readers
 
     known = readers.read(args.towers) if args.towers else None
-    channels = catalogue.open(ws, args.around) if args.around else None
+    if args.index and not args.around:
+        raise ValueError("indices of which cube? give its name with --around")
+    channels = (
+        catalogue.open(ws, args.around, "si" if args.index else None) if args.around else None
+    )
+    if channels is not None and args.index:
+        unknown = set(args.index) - {str(name) for name in channels["index"].to_numpy()}
+        if unknown:
+            raise ValueError(f"{args.around} has no index {', '.join(sorted(unknown))}")
+        channels = channels.sel(index=args.index)
     cube = catalogue.open(ws, args.name)
     table = drivers.from_cube(cube, channels, known, radius=args.radius)
     path = Path(args.out)

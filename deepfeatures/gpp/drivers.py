@@ -1,4 +1,4 @@
-"""Drivers of towers from cubes: weather, and features or bands of the pixels around a tower."""
+"""Drivers of towers from cubes: weather, and features, bands or indices around a tower."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENOUGH = 0.25
 MOST = 40_000_000
 """Values of a cube that are read around a place at most."""
 
-CHANNELS = {"features": "feature", "reflectance": "band"}
+CHANNELS = {"features": "feature", "reflectance": "band", "si": "index"}
 """Variable of a cube -> its dimension of channels."""
 
 
@@ -48,7 +48,7 @@ def around(ds: xr.Dataset, lon: float, lat: float, radius: float = 25.0) -> pd.D
     Parameters
     ----------
     ds
-        A feature cube or a band cube.
+        A cube of features, bands or indices.
     lon, lat
         Degrees.
     radius
@@ -102,7 +102,7 @@ def inside_of(ds: xr.Dataset, inside: NDArray[np.bool_]) -> pd.DataFrame:
     """
     variable = next((name for name in CHANNELS if name in ds), None)
     if variable is None:
-        raise ValueError("the cube has neither features nor reflectance; choose another")
+        raise ValueError("the cube has no features, bands or indices; choose another")
     rows, columns = np.nonzero(inside)
     box = {"y": slice(rows.min(), rows.max() + 1), "x": slice(columns.min(), columns.max() + 1)}
     part = ds[[variable, "valid"]].isel(box)
@@ -177,7 +177,7 @@ def from_cube(
     cube
         Cube with daily weather, and with towers if `towers` is not given.
     channels
-        Feature cube or band cube whose pixels around each tower go in; None: weather only.
+        Cube of features, bands or indices whose pixels around each tower go in; None: weather only.
     towers
         Table with ``date, site, GPP, lat, lon``; its own drivers stay.
     radius

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from deepfeatures.indices.table import INDICES
+
 CARBON = 1.03772
 """gC m-2 d-1 of one umol CO2 m-2 s-1: 12.0107e-6 g times 86400 s."""
 
@@ -35,7 +37,8 @@ MODALITIES: dict[str, tuple[str, ...]] = {
     "radar": ("VV", "VH"),
     "features": tuple(f"F{n:02d}" for n in range(1, 33)),
 }  # fmt: skip
-"""Groups of drivers; a name may go on with ``_std``, the spread around the tower."""
+"""Groups of drivers; every spectral index is of the optics as well. A name may go on with ``_std``,
+the spread around the tower."""
 
 DRIVERS = {name: group for group, names in MODALITIES.items() for name in names}
 """Driver -> its group."""
@@ -140,7 +143,8 @@ def _table(raw: pd.DataFrame, file: Path) -> pd.DataFrame:
 
 def driver(name: str) -> str | None:
     """Give the group of a column, None if it is no driver."""
-    return DRIVERS.get(name.removesuffix("_std"))
+    known = name.removesuffix("_std")
+    return DRIVERS.get(known) or ("optics" if known in INDICES else None)
 
 
 def groups(drivers: Sequence[str]) -> dict[str, list[int]]:
