@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def serve(ws: Workspace, *, host: str = "127.0.0.1", port: int = 5006) -> None:
     """Serve the page and the HTTP routes of a workspace until the process is stopped."""
-    from app import server, visitors  # loads Panel and the plotting libraries
+    from app import messages, server, visitors  # loads Panel and the plotting libraries
 
+    messages.install()
     visitors.install()
     server.serve_forever(ws, host=host, port=port)

@@ -102,13 +102,19 @@ class Watched:
         return self.page.screenshot(path=self.shots / f"{name}.png")
 
     def map_shot(self) -> bytes:
-        """Give a picture of the map alone, without the controls on it."""
+        """Give a picture of the map alone, without the controls on it, once it stays the same."""
         at = self.page.evaluate(FRAME, "map")
         clip = {
             "x": at["left"] + 60, "y": at["top"] + 90,
             "width": at["right"] - at["left"] - 120, "height": at["bottom"] - at["top"] - 180,
         }  # fmt: skip
-        return self.page.screenshot(clip=clip)  # type: ignore[arg-type]
+        last, shot = b"", self.page.screenshot(clip=clip)  # type: ignore[arg-type]
+        for _ in range(20):  # what plays or loads may never stay
+            if shot == last:
+                break
+            self.page.wait_for_timeout(100)
+            last, shot = shot, self.page.screenshot(clip=clip)  # type: ignore[arg-type]
+        return shot
 
 
 def executable() -> str | None:
@@ -180,5 +186,18 @@ def watched(browser: Browser, address: str, shots: Path, **options: Any) -> Iter
     page.on("response", answered)
     try:
         yield seen
+    except BaseException:
+        _tell(seen)
+        raise
     finally:
         context.close()
+
+
+def _tell(seen: Watched) -> None:
+    """Print what the page showed when a test failed: on a distant machine nobody sees it."""
+    seen.shot("failed")
+    log = seen.shots / "server.log"
+    print("the page said:", " | ".join(seen.page.locator("body").inner_text().split("\n")))
+    print("the console said:", *seen.errors, sep="\n")
+    if log.exists():
+        print("the server logged:", *log.read_text().splitlines()[-12:], sep="\n")

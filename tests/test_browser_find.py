@@ -38,6 +38,13 @@ def test_find(chromium: Browser, address: str, demo_copy: Path, shots: Path) -> 
         assert seen.foreign == []
 
 
+def choose_way(seen: Watched, name: str) -> None:
+    """Choose one of the four ways to find."""
+    button = seen.page.get_by_role("button", name=name, exact=True)
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+
+
 def press(seen: Watched, name: str) -> str:
     """Press a button that asks, and give the address of the first map tile of its answer."""
     known = {found(url) for url in seen.tiles}  # tiles asked for earlier may still be coming
@@ -120,7 +127,7 @@ def away(seen: Watched, right: float, up: float) -> tuple[float, float]:
 def groups(seen: Watched, ws: Workspace, cube: reading.OpenCube) -> None:
     """Groups have areas; saved, they are a cube that the map shows."""
     page = seen.page
-    page.get_by_role("button", name="Groups", exact=True).click()
+    choose_way(seen, "Groups")
     url = press(seen, "Make groups")
     layer = mapping.groups(cube, 5)
     np.testing.assert_array_equal(codes(seen, url), expected(cube, layer, url))
@@ -142,7 +149,7 @@ def groups(seen: Watched, ws: Workspace, cube: reading.OpenCube) -> None:
 def classes(seen: Watched, cube: reading.OpenCube) -> None:
     """Two classes are named, labelled with a few clicks, learned and mapped."""
     page = seen.page
-    page.get_by_role("button", name="Classes", exact=True).click()
+    choose_way(seen, "Classes")
     count = 0
     for name, up in (("north", 0.75), ("south", 0.25)):
         page.get_by_label("New class").fill(name)
@@ -179,7 +186,7 @@ def classes(seen: Watched, cube: reading.OpenCube) -> None:
 def change(seen: Watched, cube: reading.OpenCube) -> None:
     """Change between two dates: bins and what is missing sum to the area."""
     page = seen.page
-    page.get_by_role("button", name="Change", exact=True).click()
+    choose_way(seen, "Change")
     expect(page.get_by_label("From (usable share)")).to_contain_text("%")
     url = press(seen, "Map the change")
     days = re.findall(

@@ -122,6 +122,7 @@ def keys(seen: Watched) -> None:
     expect(seen.page.get_by_text("Left and right: dates.")).to_be_visible()
     body.press("?")
     expect(seen.page.get_by_text("Left and right: dates.")).not_to_be_visible()
+    seen.page.wait_for_function(f"({TILES_DRAWN})()")
 
 
 def swipes(seen: Watched) -> None:
@@ -147,6 +148,7 @@ def swipes(seen: Watched) -> None:
     page.locator("body").press("c")
     expect(bar).not_to_be_visible()
     until(seen, lambda: page.evaluate(CUTS)["front"] is None)
+    until(seen, lambda: seen.map_shot() == before)
 
 
 def fades(seen: Watched) -> None:
@@ -159,6 +161,7 @@ def fades(seen: Watched) -> None:
     alpha = "Bokeh.documents[0].get_model_by_name('front').alpha"
     seen.page.wait_for_function(f"Math.abs({alpha} - 0.5) < 1e-6")
     slider.press("End")
+    seen.page.wait_for_function(f"{alpha} == 1")
     until(seen, lambda: seen.map_shot() == before)
 
 
