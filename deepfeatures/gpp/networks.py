@@ -20,6 +20,10 @@ from deepfeatures import compress
 TOLD = 3
 """Numbers per day: mean, distance to the 5th and to the 95th percentile."""
 
+SHORT = 90
+"""Days up to which weights of the attention are dropped in training as well; with more, a step
+of a training would take five times as long, for fast attention drops none."""
+
 CELLS: dict[str, tuple[Callable[..., nn.RNNBase], int]] = {
     "rnn": (nn.RNN, 1),
     "gru": (nn.GRU, 3),
@@ -111,7 +115,7 @@ class Block(nn.Module):
             mask = torch.ones(days, seen, dtype=torch.bool, device=x.device).tril(seen - days)
         mixed = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=cache is None,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=self.dropout if self.training and seen <= SHORT else 0.0,
         )  # fmt: skip
         x = x + self.drop(self.join(mixed.transpose(1, 2).reshape(batch, days, width)))
         wide = functional.gelu(self.widen(self.between(x)), approximate="tanh")
